@@ -1,0 +1,238 @@
+//! Bytes on their way: pooled buffers that pay for themselves, and the stream they travel in.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use zeroize::Zeroize;
+
+use crate::budget::{Budget, Exhausted, Permit};
+use crate::clock::Clock;
+
+/// How a stream of bytes can end other than well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The sender stopped before the end, or the connection broke.
+    #[error("the body ended too early")]
+    Truncated,
+    /// Below the least rate for too long.
+    #[error("the body was too slow")]
+    TooSlow,
+    /// One byte too many.
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    /// The tenant's live bytes are used up.
+    #[error("the quota is used up")]
+    Quota,
+    /// The bytes do not match the digest that was sent with them.
+    #[error("the body does not match its digest")]
+    DigestMismatch,
+    /// Not the multipart syntax of RFC 7578, or too many parts.
+    #[error("the multipart body is damaged")]
+    Multipart,
+    /// The file's keys were destroyed while it was read.
+    #[error("the file is gone")]
+    Gone,
+    /// A sealed chunk did not verify: nothing of it was released.
+    #[error("a sealed chunk did not verify")]
+    Damaged,
+    /// The store failed.
+    #[error("the store failed")]
+    Storage,
+    /// The store has no room left.
+    #[error("the store is full")]
+    StorageFull,
+    /// The memory budget stayed spent.
+    #[error("the memory budget is spent")]
+    Overloaded,
+    /// A stage before this one failed after its first byte had left.
+    #[error("the stream was cut")]
+    Cut,
+}
+
+impl From<Exhausted> for BodyError {
+    fn from(_: Exhausted) -> Self {
+        Self::Overloaded
+    }
+}
+
+/// A stream of plaintext. An item that is an error is the last one.
+pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>;
+
+/// Hands out buffers of one size, each with its permit, and keeps a few for the next.
+pub struct Pool {
+    budget: Budget,
+    size: usize,
+    idle: Mutex<Vec<Vec<u8>>>,
+}
+
+/// Idle buffers kept for reuse. They hold no permit: their memory is part of the idle process.
+const IDLE_BUFFERS: usize = 32;
+
+impl Pool {
+    /// A pool of buffers of `size` bytes, paid from `budget`.
+    #[must_use]
+    pub fn new(budget: Budget, size: usize) -> Arc<Self> {
+        Arc::new(Self { budget, size, idle: Mutex::new(Vec::new()) })
+    }
+
+    /// An empty buffer with room for `capacity` bytes, at most the pool's size.
+    ///
+    /// # Errors
+    /// When the budget stays spent.
+    pub async fn take(
+        self: &Arc<Self>,
+        capacity: usize,
+        clock: &dyn Clock,
+    ) -> Result<Buffer, Exhausted> {
+        // A buffer much smaller than the pool's is made to measure: many small files are alive at once.
+        let pooled = capacity > self.size / 2;
+        let capacity = if pooled { self.size } else { capacity };
+        let permit = self.budget.acquire(capacity, clock).await?;
+        // A buffer much smaller than the pool's is made to measure: many small files are alive at once.
+        let bytes =
+            if capacity > self.size / 2 { self.reuse() } else { Vec::with_capacity(capacity) };
+        Ok(Buffer { bytes, capacity, permit, home: self.clone() })
+    }
+
+    /// The size of the largest buffer, bytes.
+    #[must_use]
+    pub const fn buffer_bytes(&self) -> usize {
+        self.size
+    }
+
+    #[must_use]
+    pub const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn reuse(&self) -> Vec<u8> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.pop().unwrap_or_else(|| Vec::with_capacity(self.size))
+    }
+
+    fn give_back(&self, bytes: Vec<u8>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes.capacity() >= self.size && idle.len() < IDLE_BUFFERS {
+            idle.push(bytes);
+        }
+    }
+}
+
+/// Bytes with the permit that pays for them. Wiped, and given back, when dropped.
+pub struct Buffer {
+    bytes: Vec<u8>,
+    capacity: usize,
+    permit: Permit,
+    home: Arc<Pool>,
+}
+
+impl Buffer {
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    #[must_use]
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Room left, bytes.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.capacity - self.bytes.len()
+    }
+
+    /// Appends as much of `from` as there is room for; returns how much that was.
+    pub fn append(&mut self, from: &[u8]) -> usize {
+        let taken = from.len().min(self.room());
+        self.bytes.extend_from_slice(&from[..taken]);
+        taken
+    }
+
+    /// Sets the length; new bytes are zero. Never beyond the capacity.
+    pub fn resize(&mut self, len: usize) {
+        assert!(len <= self.capacity, "a buffer never outgrows its permit");
+        if len < self.bytes.len() {
+            self.bytes[len..].zeroize();
+        }
+        self.bytes.resize(len, 0);
+    }
+
+    /// Gives back the room that stayed empty, for a buffer that will be kept.
+    pub fn shrink(&mut self) {
+        if self.bytes.len() < self.capacity {
+            let mut kept = Vec::with_capacity(self.bytes.len());
+            kept.extend_from_slice(&self.bytes);
+            let mut old = std::mem::replace(&mut self.bytes, kept);
+            old.zeroize();
+            self.home.give_back(old);
+            self.capacity = self.bytes.len();
+            self.permit.shrink_to(self.capacity);
+        }
+    }
+
+    /// As `Bytes` that give the buffer back when the last of them is dropped.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // Only what was filled: wiping a vector's whole capacity would touch pages never used.
+        self.bytes.as_mut_slice().zeroize();
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        self.home.give_back(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[tokio::test]
+    async fn buffers_come_back_empty_wiped_and_paid_for() {
+        let pool = Pool::new(Budget::of(1 << 20), 4096);
+        let mut buffer = pool.take(4096, &SystemClock).await.unwrap();
+        assert_eq!(buffer.append(&[7; 5000]), 4096);
+        let place = buffer.as_slice().as_ptr();
+        assert_eq!(pool.budget().used(), 4096);
+        drop(buffer.into_bytes());
+        assert_eq!(pool.budget().used(), 0);
+        let mut again = pool.take(4096, &SystemClock).await.unwrap();
+        again.resize(4096);
+        assert_eq!(again.as_slice().as_ptr(), place, "reused");
+        assert!(again.as_slice().iter().all(|byte| *byte == 0));
+    }
+
+    #[tokio::test]
+    async fn a_kept_buffer_gives_its_empty_room_back() {
+        let pool = Pool::new(Budget::of(1 << 20), 64 << 10);
+        let mut buffer = pool.take(64 << 10, &SystemClock).await.unwrap();
+        buffer.append(b"small");
+        buffer.shrink();
+        assert_eq!((buffer.as_slice(), pool.budget().used()), (&b"small"[..], 1024));
+    }
+}

@@ -1,0 +1,9 @@
+pub mod body;
+pub mod budget;
+pub mod clock;
+pub mod entropy;
+pub mod file;
+pub mod problem;
+pub mod region;
+pub mod secret;
+pub mod tasks;
