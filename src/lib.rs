@@ -1,6 +1,7 @@
 pub mod body;
 pub mod budget;
 pub mod clock;
+pub mod crypto;
 pub mod entropy;
 pub mod file;
 pub mod problem;
