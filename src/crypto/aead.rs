@@ -3,8 +3,8 @@
 //! Both agree byte for byte. aws-lc-rs is several times faster with wide vector units and does the
 //! bulk; the aes-gcm crate does records and tokens.
 
-use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::{AeadInOut, KeyInit};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::layout::TAG_BYTES;

@@ -146,7 +146,9 @@ mod tests {
 
     #[test]
     fn sealed_lengths_are_the_vault_pages_and_invert() {
-        for (plain, sealed) in [(0, 136), (100, 236), (16_383, 16_519), (16_384, 16_536), (20_000, 20_152)] {
+        for (plain, sealed) in
+            [(0, 136), (100, 236), (16_383, 16_519), (16_384, 16_536), (20_000, 20_152)]
+        {
             assert_eq!(sealed_len(plain), sealed);
             assert_eq!(Layout::of_sealed(sealed), Some(Layout::of(plain)));
         }
@@ -175,7 +177,10 @@ mod tests {
     fn a_long_range_is_cut_into_runs_of_sixteen_chunks() {
         let len = 40 * CHUNK + 7;
         let runs: Vec<_> = Layout::of(len).runs(100..len).collect();
-        assert_eq!(runs.iter().map(|r| r.chunks.clone()).collect::<Vec<_>>(), [0..16, 16..32, 32..41]);
+        assert_eq!(
+            runs.iter().map(|r| r.chunks.clone()).collect::<Vec<_>>(),
+            [0..16, 16..32, 32..41]
+        );
         assert_eq!(runs[0].wanted, 100..16 * CHUNK_BYTES);
         assert_eq!(runs[2].wanted, 0..8 * CHUNK_BYTES + 7);
         assert_eq!(runs[2].stored.end, sealed_len(len));

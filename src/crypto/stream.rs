@@ -69,7 +69,11 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> SealStream<S> {
     }
 
     /// Waits for the buffer that was asked for, and puts it to use.
-    fn poll_taking(&mut self, sealer: &Sealer, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+    fn poll_taking(
+        &mut self,
+        sealer: &Sealer,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), BodyError>> {
         let Some(taking) = &mut self.taking else { return Poll::Ready(Ok(())) };
         let taken = ready!(taking.as_mut().poll(cx));
         self.taking = None;

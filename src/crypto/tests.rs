@@ -17,9 +17,9 @@ use crate::secret::Secret;
 use super::*;
 
 mod known_answers;
+mod reference;
 mod refusals;
 mod residue;
-mod reference;
 mod streaming;
 mod wycheproof;
 

@@ -48,7 +48,9 @@ fn what_is_sealed_here_opens_in_the_reference_and_the_reverse() {
     let mut short_lived = Case::vault_page();
     (short_lived.header.epoch, short_lived.epoch_key) = (Epoch::None, None);
     short_lived.header.role = Role::Output;
-    for (case, len) in [(Case::vault_page(), 0), (short_lived, 16_384), (Case::vault_page(), 300_001)] {
+    for (case, len) in
+        [(Case::vault_page(), 0), (short_lived, 16_384), (Case::vault_page(), 300_001)]
+    {
         let here = case.seal(&text(len));
         let more = [("segment", &here.bytes[..]), ("commitment", &here.commitment[..])];
         let opened = ask(&script, "open", &case, &more).unwrap();

@@ -209,9 +209,8 @@ fn weak_or_mismatched_secrets_make_no_key() {
     let case = Case::vault_page();
     let (file, epoch) = (case.header.file, case.header.epoch);
     let (good, zero) = (&case.file_secret, &Secret::zero());
-    let derive = |epoch_key, secret, epoch| {
-        InputKey::derive(epoch_key, secret, &file, epoch).map(drop)
-    };
+    let derive =
+        |epoch_key, secret, epoch| InputKey::derive(epoch_key, secret, &file, epoch).map(drop);
     assert_eq!(derive(Some(zero), good, epoch), Err(KeyError::AllZero));
     assert_eq!(derive(Some(good), zero, epoch), Err(KeyError::AllZero));
     assert_eq!(derive(None, zero, Epoch::None), Err(KeyError::AllZero));

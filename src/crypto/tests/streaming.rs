@@ -99,7 +99,8 @@ fn a_small_file_of_known_length_takes_a_small_buffer_and_none_before_its_first_b
     let frames: Vec<Result<Bytes, BodyError>> = vec![Ok(Bytes::from(text(600)))];
     let sealer = Case::vault_page().sealer(Implementation::BULK, &SystemEntropy);
     let input: ByteStream = Box::pin(halting(frames));
-    let mut sealing = SealStream::new(sealer, input, pool.clone(), Arc::new(SystemClock), Some(600));
+    let mut sealing =
+        SealStream::new(sealer, input, pool.clone(), Arc::new(SystemClock), Some(600));
     run_now(async {
         assert!(futures_util::poll!(sealing.next()).is_pending());
         assert_eq!(pool.budget().used(), 0);
@@ -148,7 +149,8 @@ fn a_record_opens_whole_and_also_chunk_by_chunk_in_bulk() {
         case.header.role = role;
         let plaintext = text(len);
         let record =
-            seal_record(&case.header, &case.tenant, case.key(), &SystemEntropy, &plaintext).unwrap();
+            seal_record(&case.header, &case.tenant, case.key(), &SystemEntropy, &plaintext)
+                .unwrap();
         let commitment = *record.end().commitment();
         let open = |sealed: &[u8]| {
             open_record(&case.header, &case.tenant, case.key(), &commitment, sealed)
