@@ -18,9 +18,9 @@ use super::layout::{COMMITMENT_BYTES, SALT_BYTES};
 
 const WITH_EPOCH: &[u8] = b"dayfly/v1 input key\0";
 const WITHOUT_EPOCH: &[u8] = b"dayfly/v1 input key, no epoch\0";
-const SEGMENT: &[u8] = b"dayfly/v1 segment\0";
+pub(super) const SEGMENT: &[u8] = b"dayfly/v1 segment\0";
 /// The label of C2SP chunked-encryption for this AEAD.
-const SCHEDULE: &[u8] = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0";
+pub(super) const SCHEDULE: &[u8] = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0";
 
 /// Why no key can be derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -154,7 +154,7 @@ pub(super) fn hkdf(salt: &[u8], ikm: &[u8], info: &[&[u8]], out: &mut [u8]) {
 /// HMAC pads a short key with zeros to its block, so 32 more of them leave the result unchanged;
 /// the crate wants a pseudorandom key of a whole hash.
 #[inline(never)]
-fn expand(key: &[u8; 32], info: &[&[u8]], out: &mut [u8]) {
+pub(super) fn expand(key: &[u8; 32], info: &[&[u8]], out: &mut [u8]) {
     let mut padded = Zeroizing::new([0; 64]);
     padded[..32].copy_from_slice(key);
     let expanded = Hkdf::<Sha512>::from_prk(&*padded).map(|hkdf| hkdf.expand_multi_info(info, out));
