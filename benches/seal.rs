@@ -5,6 +5,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use bytes::Bytes;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
@@ -12,8 +13,8 @@ use dayfly::body::{BodyError, Buffer, Pool};
 use dayfly::budget::Budget;
 use dayfly::clock::SystemClock;
 use dayfly::crypto::{
-    Header, Implementation, InputKey, Layout, Listed, Opener, PREFIX_BYTES, RUN_BYTES, SealStream,
-    Sealer,
+    CHUNK_BYTES, Header, Implementation, InputKey, Layout, Listed, Opener, PREFIX_BYTES, RUN_BYTES,
+    SealStream, Sealer,
 };
 use dayfly::entropy::SystemEntropy;
 use dayfly::file::{Epoch, FileId, Role, TenantId};
@@ -143,9 +144,23 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, label: &str, len: usize) {
     }
 }
 
+/// What the cipher alone takes for one chunk that lies in the first-level cache.
+fn bound(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let key = UnboundKey::new(&AES_256_GCM, &[1; 32]).expect("a key");
+    let (key, mut chunk) = (LessSafeKey::new(key), vec![7; CHUNK_BYTES]);
+    group.throughput(Throughput::Bytes(CHUNK_BYTES as u64));
+    group.bench_function("bound/16KiB/aws-lc-rs", |b| {
+        b.iter(|| {
+            let nonce = Nonce::assume_unique_for_key([0; 12]);
+            key.seal_in_place_separate_tag(nonce, Aad::empty(), black_box(&mut chunk))
+        });
+    });
+}
+
 fn seal_and_open(c: &mut Criterion) {
     let mut group = c.benchmark_group("crypto");
     group.sample_size(20);
+    bound(&mut group);
     measure(&mut group, "1MiB", 1 << 20);
     measure(&mut group, "64MiB", 64 << 20);
     group.finish();

@@ -7,7 +7,7 @@ use std::fmt;
 
 use hkdf::Hkdf;
 use sha2::Sha512;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::{Zeroizing, zeroize_stack};
 
 use crate::file::{Epoch, FileId, TenantId};
 use crate::secret::Secret;
@@ -59,7 +59,7 @@ impl InputKey {
         let info = [label, file.as_bytes(), &epoch.code().to_be_bytes()];
         let mut key = Box::new(Secret::zero());
         hkdf(salt, file_secret.expose(), &info, key.expose_mut());
-        wipe_stack();
+        zeroize_stack::<STACK_BYTES>();
         Ok(Self(key))
     }
 
@@ -85,7 +85,8 @@ impl fmt::Debug for InputKey {
 /// What one segment is sealed with.
 pub(super) struct SegmentKeys {
     pub(super) cipher: Cipher,
-    base_nonce: Zeroizing<[u8; NONCE_BYTES]>,
+    // Without the key a nonce tells nothing: it may be copied about.
+    base_nonce: [u8; NONCE_BYTES],
     pub(super) commitment: [u8; COMMITMENT_BYTES],
 }
 
@@ -110,13 +111,13 @@ impl SegmentKeys {
     ) -> Result<Self, CipherError> {
         let keys = schedule(&input_key, salt, context, of);
         drop(input_key);
-        wipe_stack();
+        zeroize_stack::<STACK_BYTES>();
         keys
     }
 
     /// The nonce of chunk `index`: the base nonce XOR the index as a 96-bit big-endian number.
     pub(super) fn nonce(&self, index: u64) -> [u8; NONCE_BYTES] {
-        let mut nonce = *self.base_nonce;
+        let mut nonce = self.base_nonce;
         for (byte, of_index) in nonce[4..].iter_mut().zip(index.to_be_bytes()) {
             *byte ^= of_index;
         }
@@ -134,7 +135,7 @@ fn schedule(
     let mut okm = Zeroizing::new([0; 32 + NONCE_BYTES + COMMITMENT_BYTES]);
     let info = [SCHEDULE, salt, context[0], context[1], context[2]];
     expand(input_key.0.expose(), &info, &mut *okm);
-    let (mut key, mut base_nonce) = (Secret::<32>::zero(), Zeroizing::new([0; NONCE_BYTES]));
+    let (mut key, mut base_nonce) = (Secret::<32>::zero(), [0; NONCE_BYTES]);
     let mut commitment = [0; COMMITMENT_BYTES];
     key.expose_mut().copy_from_slice(&okm[..32]);
     base_nonce.copy_from_slice(&okm[32..44]);
@@ -161,10 +162,5 @@ pub(super) fn expand(key: &[u8; 32], info: &[&[u8]], out: &mut [u8]) {
     assert!(matches!(expanded, Ok(Ok(()))), "a key of 64 bytes gives at most 16320 bytes");
 }
 
-/// Overwrites the stack which the calls before it used, where copies of keys may lie.
-#[inline(never)]
-fn wipe_stack() {
-    let mut dead = [0u8; 16 << 10];
-    dead.zeroize();
-    std::hint::black_box(&dead);
-}
+/// How much stack the derivations use at most, bytes: with margin, as a test looks for what they left.
+const STACK_BYTES: usize = 16 << 10;
