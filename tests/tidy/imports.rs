@@ -14,6 +14,9 @@ pub fn check(table: &Table, source: &Source) -> Vec<Complaint> {
     let Some(here) = table.place(own) else { return Vec::new() };
     let mut broken = Vec::new();
     for (room, line) in rooms_named(source) {
+        if room == "*" {
+            broken.push(complain(&source.path, line, "name the rooms: `*` would bring them all"));
+        }
         let Some(there) = table.place(&room) else { continue };
         if !here.may_import(there) {
             let advice = format!(
@@ -109,6 +112,13 @@ fn braces_bodies_macros_and_visibilities_are_seen() {
     assert_eq!(lines("src/shred.rs", "fn a() {\n    crate::deliver::send();\n}"), [2]);
     assert_eq!(lines("src/shred.rs", "m! {\n    $crate::intake::take() }"), [2]);
     assert_eq!(lines("src/shred.rs", "pub(in crate::pipeline) fn a() {}"), [1]);
+}
+
+#[test]
+fn a_star_at_the_root_is_no_way_around() {
+    assert_eq!(lines("src/shred.rs", "use crate::*;"), [1]);
+    assert_eq!(lines("src/shred.rs", "use super::*;"), [1]);
+    assert_eq!(lines("src/shred.rs", "mod tests {\n    use super::*;\n}"), [0usize; 0]);
 }
 
 #[test]
