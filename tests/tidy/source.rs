@@ -127,10 +127,20 @@ impl Source {
     }
 }
 
-/// Files below src/ that only tests compile: `#[cfg(test)] mod name;`.
+/// Files below src/ that only tests compile: `#[cfg(test)] mod name;`, and what those declare.
 pub fn test_files(sources: &[Source]) -> BTreeSet<String> {
-    let declared = sources.iter().flat_map(Source::declares);
-    declared.filter(|module| module.test).map(|module| module.path).collect()
+    let declared = |source: &Source| source.declares().into_iter();
+    let marked = sources.iter().flat_map(declared).filter(|module| module.test);
+    let mut found: BTreeSet<String> = marked.map(|module| module.path).collect();
+    loop {
+        let known = found.len();
+        let inside: Vec<&Source> =
+            sources.iter().filter(|source| found.contains(&source.path)).collect();
+        found.extend(inside.into_iter().flat_map(declared).map(|module| module.path));
+        if found.len() == known {
+            return found;
+        }
+    }
 }
 
 /// Files below src/ and in folders of tests/ that no `mod` names: the compiler never sees them.
@@ -247,13 +257,15 @@ fn a_file_that_no_mod_names_is_found() {
         Source::parse("src/file.rs", "mod deadline;"),
         Source::parse("src/file/deadline.rs", ""),
         Source::parse("src/file/left_over.rs", ""),
-        Source::parse("src/trial.rs", ""),
+        Source::parse("src/trial.rs", "mod deep;"),
+        Source::parse("src/trial/deep.rs", ""),
         Source::parse("tests/tidy.rs", ""),
     ];
     let broken = undeclared(&tree);
     assert_eq!(broken.len(), 1, "{broken:?}");
     assert_eq!(broken[0].path, "src/file/left_over.rs");
-    assert_eq!(test_files(&tree).into_iter().collect::<Vec<_>>(), ["src/trial.rs"]);
+    let tests: Vec<String> = test_files(&tree).into_iter().collect();
+    assert_eq!(tests, ["src/trial.rs", "src/trial/deep.rs"]);
 }
 
 #[test]
