@@ -86,13 +86,11 @@ impl Pool {
         capacity: usize,
         clock: &dyn Clock,
     ) -> Result<Buffer, Exhausted> {
-        // A buffer much smaller than the pool's is made to measure: many small files are alive at once.
+        // A buffer much smaller than the pool's is made to measure: many small files live at once.
         let pooled = capacity > self.size / 2;
         let capacity = if pooled { self.size } else { capacity };
         let permit = self.budget.acquire(capacity, clock).await?;
-        // A buffer much smaller than the pool's is made to measure: many small files are alive at once.
-        let bytes =
-            if capacity > self.size / 2 { self.reuse() } else { Vec::with_capacity(capacity) };
+        let bytes = if pooled { self.reuse() } else { Vec::with_capacity(capacity) };
         Ok(Buffer { bytes, capacity, permit, home: self.clone() })
     }
 

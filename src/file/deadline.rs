@@ -179,7 +179,9 @@ mod tests {
         }
 
         #[test]
-        fn shortening_never_lengthens(first in 1u64..=84_600, then in 0u64..=100_000, step in 0u64..200_000) {
+        fn shortening_never_lengthens(
+            first in 1u64..=84_600, then in 0u64..=100_000, step in 0u64..200_000,
+        ) {
             let now = at(1_800_000_000);
             let deadline = Deadline::fix(now, Duration::from_secs(first)).unwrap();
             let stepped = at(1_800_000_000 - 100_000 + step);
