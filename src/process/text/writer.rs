@@ -42,8 +42,10 @@ impl Writer {
 
     /// The next text begins after `gap`, or a wider one that was asked for before.
     pub(super) fn gap(&mut self, gap: Gap) {
-        self.gap = self.gap.max(gap);
-        self.space = false;
+        if gap != Gap::None {
+            self.gap = self.gap.max(gap);
+            self.space = false;
+        }
     }
 
     /// The next text is a heading.
