@@ -44,7 +44,8 @@ pub(super) fn sniff(document: &[u8], whole: bool) -> Format {
     if start.windows(5).any(|bytes| bytes == b"%PDF-") {
         return format("application/pdf", "pdf");
     }
-    if document.starts_with(b"PK\x03\x04") || document.starts_with(b"PK\x05\x06") {
+    if [b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"].iter().any(|mark| document.starts_with(*mark))
+    {
         return archive::zip(document, whole);
     }
     if document.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") {

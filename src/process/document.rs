@@ -138,6 +138,7 @@ impl Step for DocumentStep {
             feeding: Some(Box::pin(feed.run(request, input))),
             answers: Answers::new(worker.stdout, room.pool, room.clock, output_bytes),
             leash: worker.leash,
+            _jail: room.jail,
         };
         let Frame::Head(media_type) = talk.next().await? else {
             return Err(ProcessError::refused(Slug::DocumentDamaged));
@@ -154,6 +155,8 @@ struct Talk {
     feeding: Option<BoxFuture<'static, Result<(), ProcessError>>>,
     answers: Answers,
     leash: Leash,
+    /// A jail that goes takes its workers with it.
+    _jail: Arc<Jail>,
 }
 
 impl Talk {

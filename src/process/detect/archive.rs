@@ -90,7 +90,7 @@ fn office(names: &[Vec<u8>]) -> Option<Format> {
 }
 
 /// Names, and the content of a stored `mimetype`, out of the local headers: for an archive whose
-/// directory is cut off. Stops where a header does not tell its member's size.
+/// directory is cut off.
 fn first_members(document: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
     let (mut names, mut mimetype, mut rest) = (Vec::new(), Vec::new(), document);
     while names.len() < MEMBERS && rest.starts_with(b"PK\x03\x04") {
@@ -105,10 +105,13 @@ fn first_members(document: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
             mimetype = rest.get(data..end.min(data + 128)).unwrap_or_default().to_vec();
         }
         names.push(name.to_vec());
-        match rest.get(end..) {
-            Some(next) if flags & 8 == 0 => rest = next,
-            _ => break,
-        }
+        rest = if flags & 8 == 0 {
+            rest.get(end..).unwrap_or_default()
+        } else {
+            // Its size follows its data: the next header is wherever its signature is.
+            let next = rest[data.min(rest.len())..].windows(4).position(|b| b == b"PK\x03\x04");
+            next.map_or(&[], |at| &rest[data + at..])
+        };
     }
     (names, mimetype)
 }
@@ -116,13 +119,22 @@ fn first_members(document: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
 /// What an OLE file is, by the names of its streams. Directory entries are 128 bytes long and
 /// begin with the name in UTF-16, so they are found without following the allocation table.
 pub(super) fn ole(document: &[u8]) -> Format {
+    let entries = || document.chunks_exact(128);
     let has = |wanted: &str| {
         let name: Vec<u8> = wanted.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        document.chunks(128).any(|entry| entry.starts_with(&name))
+        entries().any(|entry| entry[..name.len()].eq_ignore_ascii_case(&name))
     };
+    // The root's class comes first: an embedded document brings its own streams along.
+    let root: Vec<u8> = "Root Entry\0".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let root = entries().find(|entry| entry.starts_with(&root));
+    let class = root.map_or(0, |root| u32::from_le_bytes([root[80], root[81], root[82], root[83]]));
     if has("EncryptedPackage") {
         ENCRYPTED_OFFICE
-    } else if has("WordDocument") {
+    } else if matches!(class, 0x20810 | 0x20820) {
+        format("application/vnd.ms-excel", "xls")
+    } else if class == 0x6481_8d10 {
+        format("application/vnd.ms-powerpoint", "ppt")
+    } else if class == 0x20906 || has("WordDocument") {
         format("application/msword", "doc")
     } else if has("Workbook") || has("Book\0") {
         format("application/vnd.ms-excel", "xls")
