@@ -1,5 +1,7 @@
 //! What a hostile document can do to the gateway: cost its own request, and nothing else.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails loudly")]
+
 use std::io::{Cursor, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;

@@ -38,7 +38,7 @@ impl Zygote {
     pub fn start(program: &Path) -> Result<Self, JailError> {
         let (socket, theirs) = pair()?;
         let mut command = Command::new(program);
-        command.arg0(ZYGOTE_NAME).env_clear().current_dir("/");
+        command.arg0(ZYGOTE_NAME).env_clear();
         command.stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
         // A process group of its own: a Ctrl-C at a terminal is for the gateway, which drains.
         command.process_group(0);
@@ -62,7 +62,8 @@ impl Zygote {
 /// The zygote's own main: serves orders until the gateway's end closes.
 #[must_use]
 pub fn zygote_main() -> ExitCode {
-    if forbid_dumps().is_err() {
+    // Its folder is the root, so that it keeps no file system busy and workers learn no path.
+    if forbid_dumps().is_err() || rustix::process::chdir("/").is_err() {
         return ExitCode::FAILURE;
     }
     ignore_signals();

@@ -166,7 +166,7 @@ impl Run {
 
 /// The two encoders, writing to memory.
 enum Encoder {
-    Gzip(GzEncoder<Vec<u8>>),
+    Gzip(Box<GzEncoder<Vec<u8>>>),
     Zstd(Box<ZstdEncoder<'static, Vec<u8>>>),
     Ended(Vec<u8>),
 }
@@ -176,7 +176,7 @@ impl Encoder {
         match format {
             Format::Gzip => {
                 let level = Compression::new(level.unwrap_or(6));
-                Ok(Self::Gzip(GzEncoder::new(Vec::new(), level)))
+                Ok(Self::Gzip(Box::new(GzEncoder::new(Vec::new(), level))))
             }
             Format::Zstd => {
                 let level = i32::try_from(level.unwrap_or(3)).unwrap_or(3);

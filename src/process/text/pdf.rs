@@ -154,6 +154,14 @@ mod tests {
     }
 
     #[test]
+    fn a_word_broken_at_a_lines_end_becomes_whole_but_a_name_does_not() {
+        let content =
+            "BT /F1 12 Tf 14 TL 72 700 Td (a syl-) Tj T* (lable of Jean-) Tj T* (Paul) Tj ET";
+        let text = text(&bytes(document(&[content])), None).unwrap();
+        assert_eq!(text, "a syllable of Jean-\nPaul\n");
+    }
+
+    #[test]
     fn a_password_opens_and_its_lack_is_told() {
         let mut document = document(&["BT /F1 12 Tf (Secret) Tj ET"]);
         let id = Object::string_literal(b"0123456789abcdef".to_vec());

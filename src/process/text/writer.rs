@@ -77,10 +77,9 @@ impl Writer {
                 self.space = true;
             } else {
                 self.open();
-                if std::mem::take(&mut self.space) && !self.out.ends_with(['\n', ' ', '\t']) {
-                    if !self.out.is_empty() {
-                        self.out.push(' ');
-                    }
+                let at_start = self.out.is_empty() || self.out.ends_with(['\n', ' ', '\t']);
+                if std::mem::take(&mut self.space) && !at_start {
+                    self.out.push(' ');
                 }
                 self.push(c);
             }
@@ -147,12 +146,13 @@ impl Writer {
         self.gap(Gap::Blank);
         self.raw(stray.trim());
         self.gap(Gap::Blank);
-        let columns = table.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let columns = drop_empty_columns(&mut table.rows);
         let is_layout = columns < 2 || table.rows.iter().flatten().any(|cell| cell.contains('\n'));
         if is_layout {
             for cell in table.rows.iter().flatten() {
                 self.raw(cell);
-                self.gap(if cell.contains('\n') { Gap::Blank } else { Gap::Line });
+                let is_block = self.markdown || cell.contains('\n');
+                self.gap(if is_block { Gap::Blank } else { Gap::Line });
             }
         } else if self.markdown {
             self.markdown_table(&table.rows, columns);
@@ -219,6 +219,20 @@ impl Writer {
             self.out.push(c);
         }
     }
+}
+
+/// Drops the columns in which no row has anything; returns how many are left.
+fn drop_empty_columns(rows: &mut [Vec<String>]) -> usize {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let is_used = |column: &usize| {
+        rows.iter().any(|row| row.get(*column).is_some_and(|cell| !cell.is_empty()))
+    };
+    let used: Vec<usize> = (0..columns).filter(is_used).collect();
+    for row in rows {
+        let mut kept = used.iter().map(|column| row.get_mut(*column).map(std::mem::take));
+        *row = kept.by_ref().map(Option::unwrap_or_default).collect();
+    }
+    used.len()
 }
 
 #[cfg(test)]

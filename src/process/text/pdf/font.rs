@@ -188,6 +188,21 @@ fn read_widths(document: &Document, font: &Dictionary, widths: &mut HashMap<u32,
     }
 }
 
+/// Ligatures of TeX's fonts (OT1 and T1), whose encoding is often in the font program alone. No
+/// named encoding has these codes.
+const TEX_LIGATURES: [(usize, &str); 10] = [
+    (0x0b, "ff"),
+    (0x0c, "fi"),
+    (0x0d, "fl"),
+    (0x0e, "ffi"),
+    (0x0f, "ffl"),
+    (0x1b, "ff"),
+    (0x1c, "fi"),
+    (0x1d, "fl"),
+    (0x1e, "ffi"),
+    (0x1f, "ffl"),
+];
+
 /// A simple font's codes: its differences, its base encoding, and Windows' where both are silent.
 fn simple_table(document: &Document, font: &Dictionary, subtype: Option<&[u8]>) -> [String; 256] {
     let encoding = entry(document, font, b"Encoding");
@@ -205,6 +220,13 @@ fn simple_table(document: &Document, font: &Dictionary, subtype: Option<&[u8]>) 
     for (text, fallback) in table.iter_mut().zip(encoded(document, b"WinAnsiEncoding")) {
         if text.is_empty() {
             *text = fallback;
+        }
+    }
+    if subtype == Some(b"Type1") {
+        for (code, text) in TEX_LIGATURES {
+            if table[code].is_empty() {
+                text.clone_into(&mut table[code]);
+            }
         }
     }
     let mut code = 0usize;

@@ -47,7 +47,10 @@ impl Lines {
             let em = glyph.em.max(last.em);
             let turned = x * last.along.0 + y * last.along.1 < 0.9;
             if turned || across.abs() > LINE_STEP * em {
-                self.end_line(if across.abs() > PARAGRAPH_STEP * em { 2 } else { 1 });
+                let near = !turned && across.abs() < PARAGRAPH_STEP * em;
+                if !(near && self.join_hyphenated(glyph.text)) {
+                    self.end_line(if across.abs() > PARAGRAPH_STEP * em { 2 } else { 1 });
+                }
             } else if forward < -BACK_STEP * em {
                 self.end_line(1);
             } else if forward > WORD_GAP * glyph.em.min(last.em) && !blank {
@@ -63,6 +66,17 @@ impl Lines {
         } else {
             glyph.text.chars().for_each(|c| self.push(c));
         }
+    }
+
+    /// A word broken at the line's end becomes whole again; false if there is none.
+    fn join_hyphenated(&mut self, next: &str) -> bool {
+        let line = self.out.trim_end_matches(' ');
+        let Some(head) = line.strip_suffix(['-', '\u{2010}', '\u{ad}']) else { return false };
+        let broken = head.ends_with(char::is_lowercase) && next.starts_with(char::is_lowercase);
+        if broken {
+            self.out.truncate(head.len());
+        }
+        broken
     }
 
     fn push(&mut self, c: char) {
