@@ -227,6 +227,12 @@ async fn a_hundred_at_once_share_the_workers_there_are() {
 }
 
 fn pdf(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    pdf_document(text).save_to(&mut bytes).unwrap();
+    bytes
+}
+
+fn pdf_document(text: &str) -> lopdf::Document {
     use lopdf::{Document, Object, Stream, dictionary};
     let mut document = Document::with_version("1.5");
     let pages = document.new_object_id();
@@ -244,9 +250,7 @@ fn pdf(text: &str) -> Vec<u8> {
     document.objects.insert(pages, tree.into());
     let catalog = document.add_object(dictionary! { "Type" => "Catalog", "Pages" => pages });
     document.trailer.set("Root", catalog);
-    let mut bytes = Vec::new();
-    document.save_to(&mut bytes).unwrap();
-    bytes
+    document
 }
 
 fn docx(text: &str) -> Vec<u8> {
@@ -291,6 +295,37 @@ async fn documents_become_text_from_end_to_end() {
         flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut unpacked).unwrap();
         assert_eq!((gzip, unpacked.as_str()), ("application/gzip", text));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_travels_to_the_worker_beside_the_options() {
+    let mut document = pdf_document("Secret");
+    let id = lopdf::Object::string_literal(b"0123456789abcdef".to_vec());
+    document.trailer.set("ID", lopdf::Object::Array(vec![id.clone(), id]));
+    let version = lopdf::EncryptionVersion::V2 {
+        document: &document,
+        owner_password: "owner",
+        user_password: "open sesame",
+        key_length: 128,
+        permissions: lopdf::Permissions::all(),
+    };
+    let state = lopdf::EncryptionState::try_from(version).unwrap();
+    document.encrypt(&state).unwrap();
+    let mut bytes = Vec::new();
+    document.save_to(&mut bytes).unwrap();
+
+    let registry = Registry::built_in(&room(1, Limits::default(), Arc::new(SystemClock)));
+    let ask = async |password: Option<&str>| {
+        let password = password.map(|password| Password::new(password.to_owned()));
+        let plan = registry.parse("text").unwrap().prepare(&[], password.as_ref()).unwrap();
+        match plan.run(input(bytes.clone())).await {
+            Ok(output) => collect(output).await,
+            Err(error) => Err(error),
+        }
+    };
+    assert_eq!(slug(&ask(None).await), Some(Slug::DocumentEncrypted));
+    assert_eq!(slug(&ask(Some("wrong")).await), Some(Slug::DocumentEncrypted));
+    assert_eq!(ask(Some("open sesame")).await.unwrap(), b"Secret\n\x0cSecret\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

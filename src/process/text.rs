@@ -20,12 +20,15 @@ pub(super) const KIND: DocumentKind = DocumentKind {
     media_types: &[
         "application/pdf",
         "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        "application/vnd.ms-word.document.macroEnabled.12",
         "text/html",
         "application/xhtml+xml",
         "text/plain",
         "text/csv",
         "text/tab-separated-values",
         "text/markdown",
+        "text/calendar",
+        "text/vcard",
         "application/json",
     ],
     settings: &[Setting {

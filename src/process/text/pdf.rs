@@ -182,6 +182,19 @@ mod tests {
     }
 
     #[test]
+    fn a_form_that_draws_itself_ends() {
+        let mut document = document(&["/F Do"]);
+        let form = document.new_object_id();
+        let fields = dictionary! { "Type" => "XObject", "Subtype" => "Form" };
+        let stream = Stream::new(fields, b"/F Do /F Do /F Do".to_vec());
+        document.objects.insert(form, stream.into());
+        let page = document.page_iter().next().unwrap();
+        let resources = dictionary! { "XObject" => dictionary! { "F" => form } };
+        document.get_object_mut(page).unwrap().as_dict_mut().unwrap().set("Resources", resources);
+        assert_eq!(text(&bytes(document), None), Err(Fault::Complex));
+    }
+
+    #[test]
     fn a_page_that_unpacks_to_too_much_is_a_bomb_and_nonsense_is_damage() {
         let mut document = document(&[&" ".repeat(MAX_STREAM + 1)]);
         document.compress();

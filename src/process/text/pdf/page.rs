@@ -20,13 +20,16 @@ const MAX_UNPACKED: usize = 1 << 30;
 /// Bytes of text all pages may have.
 const MAX_TEXT: usize = 256 << 20;
 
-/// Forms drawn within forms.
-const MAX_FORMS: usize = 16;
+/// Forms drawn within forms; deeper ones are not drawn.
+const MAX_NESTED_FORMS: usize = 16;
+
+/// Forms all pages together may draw. One that draws itself thrice would be drawn 3^16 times.
+const MAX_FORMS: u32 = 200_000;
 
 /// Graphics states saved within one another; more are not saved.
 const MAX_STATES: usize = 256;
 
-/// The first two columns of a transformation: [a b c d e f].
+/// A transformation (8.3.4): [a b c d e f].
 type Matrix = [f64; 6];
 
 const IDENTITY: Matrix = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
@@ -73,15 +76,21 @@ pub(super) struct Reader<'d> {
     document: &'d Document,
     fonts: HashMap<*const Dictionary, Rc<Font>>,
     operations_left: u64,
+    forms_left: u32,
     bytes_left: usize,
     text_left: usize,
 }
 
 impl<'d> Reader<'d> {
     pub(super) fn new(document: &'d Document) -> Self {
-        let fonts = HashMap::new();
-        let (operations_left, bytes_left) = (MAX_OPERATIONS, MAX_UNPACKED);
-        Self { document, fonts, operations_left, bytes_left, text_left: MAX_TEXT }
+        Self {
+            document,
+            fonts: HashMap::new(),
+            operations_left: MAX_OPERATIONS,
+            forms_left: MAX_FORMS,
+            bytes_left: MAX_UNPACKED,
+            text_left: MAX_TEXT,
+        }
     }
 
     /// The text of a page, then that of its form fields and free text notes.
@@ -142,9 +151,10 @@ impl<'d> Reader<'d> {
         depth: usize,
         lines: &mut Lines,
     ) -> Result<(), Fault> {
-        if depth >= MAX_FORMS {
+        if depth >= MAX_NESTED_FORMS {
             return Ok(());
         }
+        self.forms_left = self.forms_left.checked_sub(1).ok_or(Fault::Complex)?;
         let content = match form.get_plain_content_with_limit(MAX_STREAM) {
             Ok(content) => content,
             Err(Error::Decompress(DecompressError::MemoryLimitExceeded { .. })) => {
@@ -246,8 +256,7 @@ impl Pen {
             "Tz" => self.state.stretch = at(0) / 100.0,
             "TL" => self.state.leading = at(0),
             "Ts" => self.state.rise = at(0),
-            "Tj" => self.show(operands.first(), lines),
-            "TJ" => self.show(operands.first(), lines),
+            "Tj" | "TJ" => self.show(operands.first(), lines),
             "'" => {
                 self.next_line(0.0, -self.state.leading);
                 self.show(operands.first(), lines);
