@@ -55,3 +55,4 @@ pub mod problem;
 pub mod region;
 pub mod secret;
 pub mod tasks;
+pub mod web;
