@@ -58,3 +58,4 @@ pub mod process;
 pub mod region;
 pub mod secret;
 pub mod tasks;
+pub mod web;
