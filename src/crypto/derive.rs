@@ -1,4 +1,4 @@
-//! From two secrets to the keys of one segment: HKDF-SHA-512 (RFC 5869; VAULT.md, "Key derivation").
+//! From two secrets to one segment's keys: HKDF-SHA-512 (RFC 5869; VAULT.md, "Key derivation").
 //!
 //! What is secret here lives for microseconds: on the heap where it is handed on, because a move
 //! would leave a copy behind on the stack, and on stack that is overwritten afterwards.
@@ -162,5 +162,5 @@ pub(super) fn expand(key: &[u8; 32], info: &[&[u8]], out: &mut [u8]) {
     assert!(matches!(expanded, Ok(Ok(()))), "a key of 64 bytes gives at most 16320 bytes");
 }
 
-/// How much stack the derivations use at most, bytes: with margin, as a test looks for what they left.
+/// Stack the derivations use at most, bytes, with margin: a test looks for what they left.
 const STACK_BYTES: usize = 16 << 10;

@@ -111,7 +111,7 @@ impl Opener {
         opened.map(drop)
     }
 
-    /// As [`Opener::open_run`] in a slice; returns how many bytes of plaintext it starts with. After
+    /// As [`Opener::open_run`] in a slice; returns how much plaintext it starts with, bytes. After
     /// an error the slice is zero.
     pub(super) fn open_chunks(
         &self,

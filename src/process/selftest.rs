@@ -130,7 +130,7 @@ fn surroundings() -> Value {
         "arguments": std::env::args_os().count(),
         "descriptors": (0..4096).filter(is_open).collect::<Vec<_>>(),
         "can_open": rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).is_ok(),
-        "dumpable": rustix::process::dumpable_behavior().is_ok_and(|b| b != rustix::process::DumpableBehavior::NotDumpable),
+        "dumpable": dumpable_behavior().is_ok_and(|b| b != DumpableBehavior::NotDumpable),
         "new_privileges": !rustix::thread::no_new_privs().unwrap_or(false),
         "memory": limit(Resource::As),
         "file_size": limit(Resource::Fsize),

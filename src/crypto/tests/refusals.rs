@@ -241,7 +241,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn a_flipped_bit_anywhere_is_refused(len in 0usize..400_000, at in any::<prop::sample::Index>()) {
+    fn a_flipped_bit_anywhere_is_refused(
+        len in 0usize..400_000, at in any::<prop::sample::Index>(),
+    ) {
         let case = Case::vault_page();
         let mut sealed = case.seal(&text(len));
         let bit = at.index(sealed.bytes.len() * 8);
