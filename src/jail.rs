@@ -45,6 +45,8 @@ pub struct Limits {
     pub cpu: Duration,
     /// Time by the clock from [`Leash::start_timer`] on; then it is killed.
     pub wall: Duration,
+    /// How long its start may wait for a free place.
+    pub patience: Duration,
     /// Bytes it may answer with. The reader of its pipe counts them.
     pub output_bytes: u64,
 }
@@ -58,6 +60,7 @@ impl Default for Limits {
             stack_bytes: 64 << 20,
             cpu: Duration::from_secs(30),
             wall: Duration::from_secs(30),
+            patience: PATIENCE,
             output_bytes: 64 << 20,
         }
     }
@@ -136,13 +139,13 @@ impl Jail {
         Ok(Self { line: Mutex::new(Line { socket, last_id: 0 }), slots, tasks, clock })
     }
 
-    /// Starts a worker, waiting at most [`PATIENCE`] for a free place.
+    /// Starts a worker, waiting at most `limits.patience` for a free place.
     ///
     /// # Errors
     /// When all places stay taken, the zygote is gone, or the kernel refuses.
     pub async fn spawn(&self, limits: &Limits) -> Result<Worker, JailError> {
         let waiting = self.slots.clone().acquire_owned();
-        let slot = match within(&*self.clock, PATIENCE, waiting).await {
+        let slot = match within(&*self.clock, limits.patience, waiting).await {
             Some(Ok(slot)) => slot,
             Some(Err(_)) | None => return Err(JailError::Busy),
         };

@@ -33,6 +33,9 @@ use crate::table::{Idempotency, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::Vault;
 
+/// Processing requests that may be under way for each worker: one at work, the others waiting.
+const RUNS_PER_WORKER: usize = 8;
+
 /// Why a gateway cannot start: exit status 78, with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -246,6 +249,7 @@ impl Core {
             shredder,
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
+            runs: settings.workers.count.unwrap_or_else(cores).get() * RUNS_PER_WORKER,
             min_rate: settings.min_rate,
         });
         Ok(Self { clock, budget, pool, keys, pages, vault, store_name, pipeline, tasks, shutdown })
@@ -260,6 +264,8 @@ impl Core {
             memory_bytes: workers.memory_bytes,
             cpu: workers.time,
             wall: workers.time,
+            // Whoever waits for a worker holds only sealed bytes, and has a place in the queue.
+            patience: workers.time,
             ..Limits::default()
         };
         let (pool, clock) = (self.pool.clone(), self.clock.clone());
