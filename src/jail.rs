@@ -104,6 +104,7 @@ pub fn role() -> Option<Role> {
 pub struct Jail {
     line: Mutex<Line>,
     slots: Arc<Semaphore>,
+    places: usize,
     tasks: Tasks,
     clock: Arc<dyn Clock>,
 }
@@ -136,7 +137,8 @@ impl Jail {
         rustix::io::ioctl_fionbio(&socket, true).map_err(io::Error::from)?;
         let socket = watched(socket, Interest::READABLE | Interest::WRITABLE)?;
         let slots = Arc::new(Semaphore::new(workers.get()));
-        Ok(Self { line: Mutex::new(Line { socket, last_id: 0 }), slots, tasks, clock })
+        let line = Mutex::new(Line { socket, last_id: 0 });
+        Ok(Self { line, slots, places: workers.get(), tasks, clock })
     }
 
     /// Starts a worker, waiting at most `limits.patience` for a free place.
@@ -163,6 +165,12 @@ impl Jail {
     #[must_use]
     pub fn idle(&self) -> usize {
         self.slots.available_permits()
+    }
+
+    /// Places taken now.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        self.places - self.idle()
     }
 
     #[must_use]

@@ -19,7 +19,7 @@ use crate::policy::Terms;
 use crate::process::ProcessError;
 use crate::receipt::{Evidence, Receipt};
 use crate::shred::Shredder;
-use crate::table::{Census, ClaimError, LiveFile, Quotas, Table};
+use crate::table::{Census, Claim, ClaimError, Claims, LiveFile, Quotas, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::{Record, Vault};
 
@@ -126,7 +126,7 @@ impl Pipeline {
             self.shredder.shred(&file, Reason::Expired);
             return None;
         }
-        let spent = file.claims.as_ref().is_some_and(crate::table::Claims::are_spent);
+        let spent = file.claims.as_ref().is_some_and(Claims::are_spent);
         if spent {
             self.shredder.shred(&file, Reason::Downloaded);
             return None;
@@ -187,7 +187,7 @@ impl Pipeline {
     ) -> Result<(Delivery, Option<String>), PipelineError> {
         let claims = file.claims.as_ref();
         let claim = claims.map(|claims| claims.take(continued, &*self.entropy)).transpose()?;
-        let token = claim.as_ref().map(crate::table::Claim::token);
+        let token = claim.as_ref().map(Claim::token);
         let bytes = range.end - range.start;
         let plain = self.vault.open(&file.origin, &file.segments, range);
         let this = self.clone();
@@ -206,11 +206,13 @@ impl Pipeline {
             self.shredder.shred(file, Reason::Downloaded);
             return;
         }
-        let (this, file) = (self.clone(), file.clone());
+        // The wait holds no file: one that dies meanwhile takes its share of the quota along.
+        let (this, file) = (self.clone(), Arc::downgrade(file));
         self.tasks.spawn(async move {
             let wait = this.clock.sleep(crate::table::CONTINUE_WITHIN);
             futures_util::future::select(wait, std::pin::pin!(this.shutdown.begun())).await;
-            if file.claims.as_ref().is_some_and(crate::table::Claims::are_spent) {
+            let Some(file) = file.upgrade() else { return };
+            if file.claims.as_ref().is_some_and(Claims::are_spent) {
                 this.shredder.shred(&file, Reason::Downloaded);
             }
         });
@@ -249,3 +251,6 @@ impl Pipeline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

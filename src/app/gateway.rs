@@ -135,7 +135,7 @@ impl Gateway {
         let public = bind("public", settings.public).await?;
         let admin = bind("admin", settings.admin).await?;
         let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
-        let admin_router = ops::admin(core.admin(handle), admin_at);
+        let admin_router = ops::admin(core.admin(handle, room.jail.clone()), admin_at);
         let listeners = vec![
             core.listener(&settings, public, service(&gate)),
             core.listener(&settings, admin, admin_router),
@@ -301,12 +301,13 @@ impl Core {
     }
 
     /// What the admin listener shows.
-    fn admin(&self, handle: PrometheusHandle) -> Admin {
+    fn admin(&self, handle: PrometheusHandle, jail: Arc<Jail>) -> Admin {
         Admin {
             clock: self.clock.clone(),
             metrics: handle,
             pipeline: self.pipeline.clone(),
             keys: self.keys.clone(),
+            jail,
             budget: self.budget.clone(),
             tasks: self.tasks.clone(),
             shutdown: self.shutdown.clone(),
