@@ -188,6 +188,9 @@ impl Bench<'_> {
                 Between::Flowing(output.body)
             };
         }
+        if let Between::Flowing(stream) = between {
+            between = Between::Flowing(begun(stream).await?);
+        }
         Ok((media_type, between))
     }
 
@@ -225,6 +228,12 @@ impl Bench<'_> {
             }
         }
     }
+}
+
+/// A stream whose first bytes are there: what fails before them still gets a status.
+async fn begun(mut stream: StepStream) -> Result<StepStream, ProcessError> {
+    let first = stream.next().await.transpose()?;
+    Ok(Box::pin(futures_util::stream::iter(first.map(Ok)).chain(stream)))
 }
 
 /// The measured body as a step's input. Its digest is checked when it has ended, before the step
