@@ -32,7 +32,10 @@ fn parameter(rest: &mut Peekable<Chars<'_>>) -> Option<(String, String)> {
         name.push(c);
     }
     let mut value = String::new();
-    if rest.next() == Some('=') {
+    if rest.next() != Some('=') {
+        // A word without a value says nothing.
+        name.clear();
+    } else {
         while rest.next_if(|c| c.is_whitespace()).is_some() {}
         let quoted = rest.next_if_eq(&'"').is_some();
         while let Some(c) = rest.next_if(|c| quoted || *c != ';') {

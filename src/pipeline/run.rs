@@ -58,7 +58,8 @@ enum Between {
 struct Bench<'a> {
     vault: &'a Arc<Vault>,
     origin: &'a Origin,
-    /// Everything sealed on the way, to be released with the keys.
+    /// Owns what is sealed on the way from the moment it is: a run that is dropped leaves nothing.
+    unborn: &'a mut Unborn,
     sealed: Vec<Segment>,
 }
 
@@ -94,10 +95,10 @@ impl Pipeline {
         let (limits, quota) = (self.limits(terms), self.quotas.open(tenant));
         let intake = Intake::new(job.input, &limits, quota, job.digester, self.clock.clone());
         let origin = unborn.origin()?.clone();
-        let mut bench = Bench { vault: &self.vault, origin: &origin, sealed: Vec::new() };
+        let (vault, sealed) = (&self.vault, Vec::new());
+        let mut bench = Bench { vault, origin: &origin, unborn: &mut unborn, sealed };
         let work = bench.work(job.plan, verified(intake));
         let done = within(&*self.clock, origin.deadline.left(now), work).await;
-        bench.sealed.iter().for_each(|segment| unborn.owns(segment));
         let sealed = bench.sealed;
         let Some(done) = done else {
             unborn.reason = Reason::Expired;
@@ -223,6 +224,7 @@ impl Bench<'_> {
             (_, Some(error)) => Err(error.into()),
             (Err(error), None) => Err(error.into()),
             (Ok(segment), None) => {
+                self.unborn.owns(&segment);
                 self.sealed.push(segment);
                 Ok(segment)
             }
