@@ -117,7 +117,7 @@ pub(super) async fn shorten(
     Query::parse(request.uri(), &[])?;
     caller.throttle(&gate)?;
     let file = find(&gate, &caller, &id)?;
-    let asked: wire::Shorten = read_json(request.into_body()).await?;
+    let asked: wire::Shorten = read_json(&gate, request.into_body()).await?;
     gate.pipeline.shorten(&file, ttl(&asked.ttl)?)?;
     Ok(json(StatusCode::OK, &view(&gate, &file)?))
 }
@@ -259,8 +259,8 @@ fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
     }
 }
 
-async fn read_json<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    let bytes = body::small(body, MOST_JSON).await?;
+async fn read_json<T: serde::de::DeserializeOwned>(gate: &Gate, body: Body) -> Result<T, Problem> {
+    let bytes = body::small(body, MOST_JSON, &*gate.clock).await?;
     serde_json::from_slice(&bytes).map_err(|_| {
         Problem::because(Slug::BadRequest, "The body is not the JSON object this request takes.")
     })

@@ -75,7 +75,7 @@ pub(super) async fn run(
     let place = gate.pipeline.queue(!plan.streams()).await?;
     gate.pipeline.admit(declared).await?;
     let peer = request.extensions().get::<Peer>().cloned();
-    let input = input(request)?;
+    let input = input(&gate, request)?;
     let job = Job { input, digester, plan, steps: names, place };
     let ran = gate.pipeline.run(caller.tenant_id(), &terms, job).await?;
     let mut response = Response::new(Outgoing::body(ran.body, peer));
@@ -100,13 +100,13 @@ fn password(request: &Request) -> Result<Option<Password>, Problem> {
 }
 
 /// The body, or the one file in a multipart body.
-fn input(request: Request) -> Result<ByteStream, Problem> {
+fn input(gate: &Gate, request: Request) -> Result<ByteStream, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let multipart =
         kind.filter(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data"));
     let Some(kind) = multipart else { return Ok(incoming(request.into_body())) };
     let boundary = boundary(kind)?;
-    let parts = Parts::new(incoming(request.into_body()), boundary);
+    let parts = Parts::new(incoming(request.into_body()), boundary, gate.pipeline.pace());
     Ok(Box::pin(stream::try_unfold(Single::Before(parts), Single::next)))
 }
 

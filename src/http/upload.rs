@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 use super::body::{declared, incoming};
 use super::caller::Caller;
@@ -15,7 +15,8 @@ use super::query::{Query, downloads, ttl};
 use super::replay::{self, Attempt};
 use super::segment::Segment;
 use super::{Gate, Problem, disposition};
-use crate::intake::{Algorithm, Digester, Expected, Parts, boundary, clean};
+use crate::clock::within;
+use crate::intake::{Algorithm, Digester, Expected, Parts, boundary, clean, declared_type};
 use crate::pipeline::{Sealed, Upload};
 use crate::policy::{Ask, Terms};
 use crate::problem::Slug;
@@ -129,7 +130,13 @@ async fn take(
             let found = fingerprint_again(gate, &wish, request, boundary).await?;
             replay::answer(gate, caller, &outcome, found)
         }
-        (attempt, Some(boundary)) => several(gate, caller, &wish, request, boundary, attempt).await,
+        (attempt, Some(boundary)) => {
+            // The first part's life runs while the others arrive: past its end nothing of the
+            // request is left.
+            let left = gate.pipeline.shortest_life(&wish.terms)?;
+            let all = several(gate, caller, &wish, request, boundary, attempt);
+            within(&*gate.clock, left, all).await.unwrap_or(Err(Slug::Expired.into()))
+        }
         (attempt, None) => one(gate, caller, wish, request, digester, attempt).await,
     }
 }
@@ -145,7 +152,7 @@ fn wish(caller: &Caller, request: &Request, path_name: Option<String>) -> Result
     let multipart = content_type.is_some_and(|kind| {
         kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")
     });
-    let in_parts = multipart && path_name.is_none();
+    let in_parts = multipart && request.method() == Method::POST;
     let boundary = match content_type.filter(|_| in_parts) {
         Some(kind) => Some(boundary(kind)?),
         None => None,
@@ -226,7 +233,7 @@ async fn one(
     mut digester: Digester,
     attempt: Attempt,
 ) -> Result<Response, Problem> {
-    let declared_type = text(request.headers(), &header::CONTENT_TYPE).map(str::to_owned);
+    let declared_type = text(request.headers(), &header::CONTENT_TYPE).and_then(declared_type);
     if matches!(attempt, Attempt::First(_)) {
         digester.fingerprint(replay::head(gate, &request, &[]));
     }
@@ -257,7 +264,7 @@ async fn several(
     let algorithms = wanted(caller, request.headers());
     let (head, body) = request.into_parts();
     let head = Request::from_parts(head, axum::body::Body::empty());
-    let mut parts = Parts::new(incoming(body), boundary);
+    let mut parts = Parts::new(incoming(body), boundary, gate.pipeline.pace());
     let (mut sealed, mut fingerprints): (Vec<Sealed>, Vec<_>) = (Vec::new(), Vec::new());
     while let Some(part) = parts.next().await? {
         let mut digester = Digester::default();
@@ -272,7 +279,7 @@ async fn several(
             input: part.body,
             declared: None,
             name: clean(&part.name).map_err(|_| Slug::BadFilename)?,
-            declared_type: part.declared,
+            declared_type: part.declared.as_deref().and_then(declared_type),
             downloads: wish.downloads,
             digester,
         };
@@ -317,7 +324,7 @@ async fn fingerprint_again(
         let context = replay::head(gate, &head, &[]);
         return replay::fingerprint(gate, &wish.terms, incoming(body), context).await;
     };
-    let mut parts = Parts::new(incoming(body), boundary);
+    let mut parts = Parts::new(incoming(body), boundary, gate.pipeline.pace());
     let mut fingerprints = Vec::new();
     while let Some(part) = parts.next().await? {
         let kind = part.declared.as_deref().unwrap_or_default();

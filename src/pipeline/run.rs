@@ -131,6 +131,7 @@ impl Pipeline {
         handed_to: Vec<String>,
     ) -> Result<Arc<LiveFile>, PipelineError> {
         let origin = unborn.origin()?;
+        let rent = self.vault.rent(0)?;
         self.evidence.accept(Acceptance {
             file: origin.keys.file(),
             tenant: origin.tenant,
@@ -151,6 +152,7 @@ impl Pipeline {
             record: None,
             segments,
             etag: String::new(),
+            rent,
             claims: None,
             cut: Cut::default(),
             reservation,
