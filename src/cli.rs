@@ -35,6 +35,9 @@ pub enum Command {
         /// The settings file
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Also asks remote storage. This version has none to ask
+        #[arg(long)]
+        online: bool,
     },
     /// Keys for clients
     Key {

@@ -20,7 +20,7 @@ use crate::pipeline::Pipeline;
 use crate::policy::Policy;
 use crate::process::Registry;
 use crate::table::Idempotency;
-use crate::tasks::Shutdown;
+use crate::tasks::{Shutdown, Tasks};
 
 mod about;
 mod accept;
@@ -31,6 +31,7 @@ mod cors;
 mod disposition;
 mod files;
 mod guard;
+mod leftover;
 mod pages;
 mod problem;
 mod process;
@@ -75,6 +76,7 @@ pub struct Gate {
     pub pipeline: Pipeline,
     pub rules: Arc<ArcSwap<Rules>>,
     pub shutdown: Shutdown,
+    pub tasks: Tasks,
     // State.
     pub idempotency: Idempotency,
     pub throttle: Throttle,

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     }
     let done = match Arguments::parse().command {
         Command::Serve { config, listen } => serve(config.as_deref(), listen),
-        Command::Check { config } => check(config.as_deref()),
+        Command::Check { config, online } => check(config.as_deref(), online),
         Command::Key { command: KeyCommand::New { tenant, roles, id } } => {
             new_key(&tenant, &roles, id.as_deref())
         }
@@ -177,7 +177,7 @@ fn greet(gateway: &Gateway, key: &NewKey, accepted: &[String]) -> anyhow::Result
 }
 
 /// Shows what would hold, and refuses what would not.
-fn check(config: Option<&Path>) -> anyhow::Result<ExitCode> {
+fn check(config: Option<&Path>, online: bool) -> anyhow::Result<ExitCode> {
     let (settings, shown, notes) = match config.map(config::load).transpose()? {
         Some(loaded) => (loaded.settings, toml::to_string(&loaded.raw.redacted())?, loaded.notes),
         None => (settings(None, None)?.settings, "# the embedded default\n".to_owned(), Vec::new()),
@@ -194,6 +194,9 @@ fn check(config: Option<&Path>) -> anyhow::Result<ExitCode> {
     }
     for note in notes {
         say(&format!("{:<9} {note}\n", "note"))?;
+    }
+    if online {
+        say(&format!("{:<9} {:<11} no remote storage is configured\n", "ok", "online"))?;
     }
     if findings.iter().any(|finding| finding.standing == Standing::Refused) {
         say("\nrefused: `dayfly serve` would not start\n")?;

@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 
@@ -54,12 +54,16 @@ async fn known_host(State(at): State<SocketAddr>, request: Request, next: Next) 
     let ours = ["localhost", "127.0.0.1", "[::1]"].contains(&name)
         || at.ip().to_string() == name
         || format!("[{}]", at.ip()) == name;
-    if ours {
+    let mut response = if ours {
         next.run(request).await
     } else {
         let advice = "This listener answers to its address or localhost.\n";
         (StatusCode::MISDIRECTED_REQUEST, advice).into_response()
-    }
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {

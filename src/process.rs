@@ -29,7 +29,7 @@ mod worker;
 pub use document::{DocumentRoom, MAX_DOCUMENT};
 pub use options::{Options, Password};
 pub use plan::{Plan, Steps};
-pub use registry::Registry;
+pub use registry::{BUILT_IN, MAX_STEPS, Registry};
 pub use selftest::{Act, selftest};
 pub use worker::worker_main;
 

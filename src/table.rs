@@ -124,7 +124,7 @@ pub struct Table(Mutex<Rows>);
 #[derive(Default)]
 struct Rows {
     files: HashMap<FileId, Row>,
-    by_tenant: HashMap<TenantId, BTreeMap<u64, Arc<LiveFile>>>,
+    by_tenant: HashMap<TenantId, Theirs>,
     // A file is due on the first of two clocks, so it stands in two queues.
     by_boot: BTreeSet<(Boot, FileId)>,
     by_wall: BTreeSet<(Wall, FileId)>,
@@ -133,8 +133,17 @@ struct Rows {
     next: u64,
 }
 
+/// One tenant's files in the order they came. The numbers are the tenant's own: a cursor tells
+/// nobody how much others upload.
+#[derive(Default)]
+struct Theirs {
+    next: u64,
+    files: BTreeMap<u64, Arc<LiveFile>>,
+}
+
 struct Row {
     number: u64,
+    theirs: u64,
     due: Deadline,
     file: Arc<LiveFile>,
 }
@@ -156,10 +165,14 @@ impl Table {
         rows.bytes += file.size();
         rows.queue(file.id, due);
         rows.by_age.insert(number, file.created.boot);
+        let mut their_number = 0;
         if file.kind == Kind::File {
-            rows.by_tenant.entry(file.origin.tenant).or_default().insert(number, file.clone());
+            let theirs = rows.by_tenant.entry(file.origin.tenant).or_default();
+            their_number = theirs.next;
+            theirs.next += 1;
+            theirs.files.insert(their_number, file.clone());
         }
-        rows.files.insert(file.id, Row { number, due, file });
+        rows.files.insert(file.id, Row { number, theirs: their_number, due, file });
         Ok(())
     }
 
@@ -174,15 +187,14 @@ impl Table {
     /// Forgets a file; `None` if it was forgotten already.
     pub fn remove(&self, id: FileId) -> Option<Arc<LiveFile>> {
         let mut rows = self.rows();
-        let Row { number, due, file } = rows.files.remove(&id)?;
+        let Row { number, theirs: their_number, due, file } = rows.files.remove(&id)?;
         rows.bytes -= file.size();
         rows.unqueue(id, due);
         rows.by_age.remove(&number);
-        if let Some(theirs) = rows.by_tenant.get_mut(&file.origin.tenant) {
-            theirs.remove(&number);
-            if theirs.is_empty() {
-                rows.by_tenant.remove(&file.origin.tenant);
-            }
+        if file.kind == Kind::File
+            && let Some(theirs) = rows.by_tenant.get_mut(&file.origin.tenant)
+        {
+            theirs.files.remove(&their_number);
         }
         Some(file)
     }
@@ -209,7 +221,7 @@ impl Table {
     ) -> (Vec<Arc<LiveFile>>, Option<u64>) {
         let rows = self.rows();
         let Some(theirs) = rows.by_tenant.get(&tenant) else { return (Vec::new(), None) };
-        let mut page = theirs.range(..cursor.unwrap_or(u64::MAX)).rev().peekable();
+        let mut page = theirs.files.range(..cursor.unwrap_or(u64::MAX)).rev().peekable();
         let mut files = Vec::new();
         let mut last = None;
         while let Some((number, file)) = page.next_if(|_| files.len() < limit) {

@@ -19,10 +19,11 @@ pub fn examine(settings: &Settings) -> Vec<Finding> {
     findings.push(Finding::fine(
         "jail",
         "workers: executed afresh, no environment, no descriptors, limits on memory, time and \
-         output; no seccomp, landlock or namespaces in this version",
+         output",
     ));
     findings.extend(ops::examine(&Facts {
         public: settings.public,
+        admin: settings.admin,
         accept_swap: accept.swap || all,
         accept_kdump: accept.kdump || all,
         accept_plain_http: accept.plain_http,

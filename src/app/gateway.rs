@@ -87,6 +87,7 @@ pub struct Gateway {
     budget: Budget,
     tasks: Tasks,
     shutdown: Shutdown,
+    drained: Shutdown,
     listeners: Vec<Listener>,
 }
 
@@ -127,6 +128,7 @@ impl Gateway {
             pipeline: core.pipeline.clone(),
             rules: rules.clone(),
             shutdown: core.shutdown.clone(),
+            tasks: core.tasks.clone(),
             idempotency: Idempotency::new(clock.clone()),
             throttle: Throttle::default(),
             watch: core.watch(settings.min_rate),
@@ -137,9 +139,11 @@ impl Gateway {
         let admin = bind("admin", settings.admin).await?;
         let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
         let admin_router = ops::admin(core.admin(handle, room.jail.clone()), admin_at);
+        let drained = Shutdown::default();
         let listeners = vec![
-            core.listener(&settings, public, service(&gate)),
-            core.listener(&settings, admin, admin_router),
+            core.listener(&settings, public, service(&gate), core.shutdown.clone()),
+            // The operator can look on while the gateway drains.
+            core.listener(&settings, admin, admin_router, drained.clone()),
         ];
         Ok(Self {
             public: public_at,
@@ -154,6 +158,7 @@ impl Gateway {
             budget: core.budget,
             tasks: core.tasks,
             shutdown: core.shutdown,
+            drained,
             listeners,
         })
     }
@@ -183,8 +188,10 @@ impl Gateway {
         let serving: Vec<_> =
             self.listeners.into_iter().map(|listener| self.tasks.spawn(listener.serve())).collect();
         for listener in serving {
-            // A listener's panic is counted by the tasks and shows in what was left.
+            // A listener's panic is counted by the tasks and shows in what was left. The public one
+            // comes first; what ends after it is the operator's.
             drop(listener.await);
+            self.drained.begin();
         }
         self.pipeline.forget_all();
         drop(self.rules);
@@ -292,7 +299,13 @@ impl Core {
         }
     }
 
-    fn listener(&self, settings: &Settings, socket: TcpListener, service: Router) -> Listener {
+    fn listener(
+        &self,
+        settings: &Settings,
+        socket: TcpListener,
+        service: Router,
+        shutdown: Shutdown,
+    ) -> Listener {
         Listener {
             socket,
             service,
@@ -303,7 +316,7 @@ impl Core {
                 drain: settings.drain,
             },
             clock: self.clock.clone(),
-            shutdown: self.shutdown.clone(),
+            shutdown,
             connections: Tasks::default(),
         }
     }

@@ -38,8 +38,8 @@ pub struct Raw {
     pub keys: Vec<Key>,
     /// Storage services to connect. Without effect in this version.
     #[serde(default)]
-    pub providers: BTreeMap<String, Table>,
-    /// Processors of the operator's own. Refused in this version.
+    pub providers: BTreeMap<String, Provider>,
+    /// Processors of the operator's own. Without effect in this version.
     #[serde(default)]
     pub processors: BTreeMap<String, Table>,
     /// Names for processors in a row.
@@ -175,13 +175,38 @@ pub struct Vault {
     pub keyring: String,
     pub local: Option<Local>,
     /// Refused in this version.
-    pub s3: Option<Table>,
+    pub s3: Option<S3>,
 }
 
 impl Default for Vault {
     fn default() -> Self {
         Self { store: "local".to_owned(), keyring: "auto".to_owned(), local: None, s3: None }
     }
+}
+
+/// A bucket for sealed bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3 {
+    pub bucket: Option<String>,
+    pub region: Option<String>,
+    pub endpoint: Option<String>,
+    pub path_style: Option<bool>,
+    pub access_key_id_file: Option<PathBuf>,
+    pub secret_access_key_file: Option<PathBuf>,
+}
+
+/// A storage service: its client and, for tests, where it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Provider {
+    pub client_id: Option<String>,
+    pub client_secret_file: Option<PathBuf>,
+    pub authorize_url: Option<String>,
+    pub token_url: Option<String>,
+    pub api_url: Option<String>,
+    pub content_url: Option<String>,
+    pub revoke_url: Option<String>,
 }
 
 /// The folder for sealed bytes.
@@ -253,9 +278,7 @@ impl Raw {
             }
         };
         let mut shown = self.clone();
-        shown.providers.values_mut().for_each(hide);
         shown.processors.values_mut().for_each(hide);
-        shown.vault.s3.iter_mut().for_each(hide);
         for key in &mut shown.keys {
             "(set)".clone_into(&mut key.sha256);
         }

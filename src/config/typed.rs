@@ -11,6 +11,7 @@ use crate::app::{Accept, Keeper, Place, Settings, Workers};
 use crate::clock::{Wall, parse_span};
 use crate::file::{MAX_TTL, TenantId};
 use crate::policy::{Key, Policy, RegionPolicy, Roles, TenantPolicy};
+use crate::process::{BUILT_IN, MAX_STEPS};
 use crate::region::Region;
 
 /// Collects what is wrong, so that an operator sees it all at once.
@@ -81,8 +82,23 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
         accept_all: false,
         policy,
     };
-    if raw.listen.cors_origins.iter().any(|origin| origin == "*") {
-        wrong.say("listen.cors_origins", "\"*\" is never an origin: list each one exactly");
+    for origin in &raw.listen.cors_origins {
+        if !is_base_url(origin) {
+            wrong
+                .say("listen.cors_origins", "each is exact, like https://app.example; never \"*\"");
+        }
+    }
+    if !["public", "tenants", "off"].contains(&raw.retention.log.as_str()) {
+        wrong.say("retention.log", "\"public\", \"tenants\" or \"off\"");
+    }
+    if settings.header_timeout.is_zero() {
+        wrong.say("limits.header_timeout", "at least 1s");
+    }
+    for provider in raw.providers.keys() {
+        if !["dropbox", "google_drive"].contains(&provider.as_str()) {
+            let key = format!("providers.{provider}");
+            wrong.say(&key, "a provider is dropbox or google_drive");
+        }
     }
     if wrong.0.is_empty() { Ok((settings, notes(raw))) } else { Err(wrong.0) }
 }
@@ -91,10 +107,6 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
 fn unbuilt(raw: &Raw, wrong: &mut Complaints) {
     if raw.listen.tls.is_some() {
         wrong.say("listen.tls", "this version speaks no TLS: put a proxy in front of it");
-    }
-    for name in raw.processors.keys() {
-        let key = format!("processors.{name}");
-        wrong.say(&key, "this version has no processors of the operator's own: remove the table");
     }
     if raw.vault.store == "s3" {
         wrong.say("vault.store", "this version has no s3 store: use \"local\" or \"memory\"");
@@ -114,14 +126,26 @@ fn notes(raw: &Raw) -> Vec<String> {
     };
     note(raw.state.dir.is_some(), "state.dir: receipts are kept in memory in this version");
     note(!raw.providers.is_empty(), "providers: this version has no connections");
+    for name in raw.processors.keys() {
+        notes.push(format!("processors.{name}: this version has no processors of the operator's"));
+    }
+    for (name, steps) in &raw.pipelines {
+        if let Some(step) = steps.iter().find(|step| !is_built(step)) {
+            notes.push(format!("pipelines.{name}: not offered, this version has no step {step}"));
+        }
+    }
+    let mut note = |present: bool, text: &str| {
+        if present {
+            notes.push(text.to_owned());
+        }
+    };
+    let log = raw.retention.log != "off";
+    note(log, "retention.log: this version has no log of receipts, and publishes none");
+    note(raw.listen.public_url.is_some(), "listen.public_url: this version makes relative links");
     note(raw.vault.s3.is_some(), "vault.s3: this version has no s3 store");
     note(
         !raw.listen.trusted_proxies.is_empty(),
         "listen.trusted_proxies: this version counts wrong keys by the address it sees",
-    );
-    note(
-        raw.accept.no_landlock || raw.accept.no_seccomp || raw.accept.no_namespaces,
-        "accept.no_*: workers of this version have none of these walls on any machine",
     );
     notes
 }
@@ -205,12 +229,51 @@ fn policy(raw: &Raw, wrong: &mut Complaints) -> Policy {
         regions,
         keys: keys(raw, wrong),
         tenants,
-        pipelines: raw.pipelines.clone(),
+        pipelines: pipelines(raw, wrong),
         default_ttl,
         max_ttl,
         max_file_bytes,
         requests_per_second: raw.limits.requests_per_second,
     }
+}
+
+/// Scheme and authority, and nothing after them.
+fn is_base_url(text: &str) -> bool {
+    let parsed = text.parse::<http::Uri>().ok();
+    let parts = parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    parts.is_some_and(|uri| uri.authority().is_some() && uri.path() == "/" && !text.ends_with('/'))
+}
+
+/// Steps that this version knows how to run.
+fn is_built(step: &str) -> bool {
+    BUILT_IN.contains(&step)
+}
+
+/// Steps that have a meaning, here or in a later version.
+fn is_known(raw: &Raw, step: &str) -> bool {
+    is_built(step) || LATER.contains(&step) || raw.processors.contains_key(step)
+}
+
+/// Processors of the contract that this version does not have.
+const LATER: [&str; 9] =
+    ["metadata", "scrub", "image", "thumbnail", "pdf", "archive", "redact", "scan", "convert"];
+
+/// Named pipelines whose steps are all there; the others are only noted.
+fn pipelines(raw: &Raw, wrong: &mut Complaints) -> BTreeMap<String, Vec<String>> {
+    for (name, steps) in &raw.pipelines {
+        let key = format!("pipelines.{name}");
+        if is_known(raw, name) {
+            wrong.say(&key, "a processor has this name already");
+        }
+        if steps.is_empty() || steps.len() > MAX_STEPS {
+            wrong.say(&key, format!("a pipeline has 1 to {MAX_STEPS} steps"));
+        }
+        for step in steps.iter().filter(|step| !is_known(raw, step)) {
+            wrong.say(&key, format!("there is no processor {step}"));
+        }
+    }
+    let built = raw.pipelines.iter().filter(|(_, steps)| steps.iter().all(|step| is_built(step)));
+    built.map(|(name, steps)| (name.clone(), steps.clone())).collect()
 }
 
 fn region(key: &str, name: &str, wrong: &mut Complaints) -> Region {
@@ -232,6 +295,10 @@ fn regions(raw: &Raw, here: Region, wrong: &mut Complaints) -> BTreeMap<Region, 
         if parsed != here && table.gateway.is_none() {
             let key = format!("{key}.gateway");
             wrong.say(&key, "missing: clients of this region must be told where to go");
+        }
+        if table.gateway.as_ref().is_some_and(|gateway| !is_base_url(gateway)) {
+            let key = format!("{key}.gateway");
+            wrong.say(&key, "a gateway is like https://us.example, without a path");
         }
         let (jurisdiction, gateway) = (table.jurisdiction.clone(), table.gateway.clone());
         regions.insert(parsed, RegionPolicy { jurisdiction, gateway });
@@ -282,6 +349,9 @@ impl Whole<'_> {
                 false
             }
         };
+        for step in tenant.processors.iter().flatten().filter(|step| !is_known(self.raw, step)) {
+            wrong.say(&key("processors"), format!("there is no processor {step}"));
+        }
         for provider in &tenant.providers {
             if !self.raw.providers.contains_key(provider) {
                 wrong.say(&key("providers"), format!("there is no [providers.{provider}] table"));

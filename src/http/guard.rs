@@ -13,6 +13,7 @@ use http_body::Body;
 
 use super::accept::Peer;
 use super::caller::Caller;
+use super::leftover::Leftover;
 use super::{Gate, Problem, query};
 use crate::entropy::random;
 use crate::metrics;
@@ -32,6 +33,8 @@ pub(super) async fn finished(
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let one = request.version() <= Version::HTTP_11;
     let has_body = !request.body().is_end_stream();
+    let leftover = Leftover::default();
+    let request = if one { request } else { request.map(|body| leftover.lend(body)) };
     let mut response = if query::holds_credential(request.uri()) {
         Problem::new(Slug::TokenInUrl).into_response()
     } else if request.version() == Version::HTTP_11 && !has_one_host(&request) {
@@ -46,6 +49,8 @@ pub(super) async fn finished(
             // The body may not have been read to its end: hyper ends the connection, so say so.
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
+        } else if has_body {
+            gate.tasks.spawn(leftover.discard(gate.clock.clone()));
         }
         let carried = std::mem::take(response.headers_mut());
         response = problem.render(&id);
@@ -101,16 +106,14 @@ pub(super) async fn authenticated(
     let from = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
     let rules = gate.rules.load_full();
     let now = gate.clock.now();
-    if !from.is_none_or(|from: IpAddr| gate.throttle.may_try(from, now.boot)) {
-        return Problem::later(Slug::RateLimited, 10).into_response();
-    }
     let principal = bearer(&request)
         .and_then(Presented::parse)
         .and_then(|presented| rules.policy.authenticate(&presented, now.wall));
     let caller = principal.and_then(|principal| Caller::new(principal, rules));
     let Some(caller) = caller else {
-        if let Some(from) = from {
-            gate.throttle.failed(from, now.boot);
+        // A good key is never kept waiting for the bad ones of others behind the same address.
+        if !from.is_none_or(|from: IpAddr| gate.throttle.may_fail(from, now.boot)) {
+            return Problem::later(Slug::RateLimited, 10).into_response();
         }
         let challenge = HeaderValue::from_static("Bearer");
         return Problem::new(Slug::Unauthenticated)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::Uri;
+use percent_encoding::percent_decode_str;
 
 use super::Problem;
 use crate::clock::parse_span;
@@ -71,12 +72,14 @@ pub(super) fn number(text: &str) -> Option<u64> {
 
 /// Whether a URL holds what looks like a credential: it would end up in logs along the way.
 pub(super) fn holds_credential(uri: &Uri) -> bool {
-    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    pairs.into_iter().any(|(name, value)| {
+    let looks_like_one = |text: &str| text.starts_with("dfk_") || text.starts_with("dfg_");
+    let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let in_query = pairs.any(|(name, value)| {
         CREDENTIALS.iter().any(|credential| name.eq_ignore_ascii_case(credential))
-            || value.starts_with("dfk_")
-            || value.starts_with("dfg_")
-    })
+            || looks_like_one(&value)
+    });
+    let mut segments = uri.path().split('/').map(percent_decode_str);
+    in_query || segments.any(|segment| looks_like_one(&segment.decode_utf8_lossy()))
 }
 
 #[cfg(test)]
@@ -91,6 +94,8 @@ mod tests {
             ("/v1/files?name=dfk_demo_abc", true),
             ("/v1/files?name=%64fg_abc", true),
             ("/v1/files?%6bey=1", true),
+            ("/v1/files/dfk_demo_abc", true),
+            ("/v1/files/%64fk_demo_abc", true),
             ("/v1/files?name=report.pdf", false),
             ("/v1/files", false),
         ] {

@@ -18,8 +18,8 @@ use crate::deliver::Unconfirmed;
 use crate::intake::Pace;
 
 /// What a client that goes on sending after its refusal may still send, bytes and time.
-const DISCARD_BYTES: usize = 1 << 20;
-const DISCARD_FOR: Duration = Duration::from_secs(2);
+pub(super) const DISCARD_BYTES: usize = 1 << 20;
+pub(super) const DISCARD_FOR: Duration = Duration::from_secs(2);
 
 /// Set when a response on this connection was cut: what is still in the socket must not arrive as
 /// if it were the message's end.

@@ -30,16 +30,14 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// Whether this address may show another key.
-    pub(super) fn may_try(&self, from: IpAddr, now: Boot) -> bool {
+    /// Whether this address may be told once more that its key is wrong, and counts it.
+    pub(super) fn may_fail(&self, from: IpAddr, now: Boot) -> bool {
         let rate = WRONG_KEYS / FORGIVEN_AFTER.as_secs_f64();
-        level(&self.wrong_keys, from, rate, now, 0.0) < WRONG_KEYS
-    }
-
-    /// This address has shown a wrong key.
-    pub(super) fn failed(&self, from: IpAddr, now: Boot) {
-        let rate = WRONG_KEYS / FORGIVEN_AFTER.as_secs_f64();
+        if level(&self.wrong_keys, from, rate, now, 0.0) >= WRONG_KEYS {
+            return false;
+        }
         level(&self.wrong_keys, from, rate, now, 1.0);
+        true
     }
 
     /// Whether this tenant may make another request, and counts it; 0 for no limit. A second's
@@ -86,12 +84,11 @@ mod tests {
         let (one, two) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let now = Boot::from_start(Duration::from_secs(100));
         for _ in 0..WRONG_KEYS as u32 {
-            assert!(throttle.may_try(one, now));
-            throttle.failed(one, now);
+            assert!(throttle.may_fail(one, now));
         }
-        assert!(!throttle.may_try(one, now));
-        assert!(throttle.may_try(two, now));
-        assert!(throttle.may_try(one, now.plus(FORGIVEN_AFTER)));
+        assert!(!throttle.may_fail(one, now));
+        assert!(throttle.may_fail(two, now));
+        assert!(throttle.may_fail(one, now.plus(FORGIVEN_AFTER)));
     }
 
     #[test]

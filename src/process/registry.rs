@@ -10,8 +10,11 @@ use super::plan::Steps;
 use super::{Description, ProcessError, Processor, detect, text};
 use crate::problem::Slug;
 
+/// The processors every gateway of this version has.
+pub const BUILT_IN: [&str; 4] = ["checksum", "compress", "detect", "text"];
+
 /// The most steps one request may ask for.
-const MAX_STEPS: usize = 8;
+pub const MAX_STEPS: usize = 8;
 
 /// Every processor, and every named pipeline.
 #[derive(Default)]
