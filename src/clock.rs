@@ -124,6 +124,23 @@ fn read(id: ClockId) -> Duration {
     Duration::new(seconds, nanos)
 }
 
+/// A span as people write it: `90s`, `15m`, `4h`, `23h30m`, `30d`; units fall, none twice.
+#[must_use]
+pub fn parse_span(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut seconds: u64 = 0;
+    for (unit, length) in [('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)] {
+        let Some((digits, after)) = rest.split_once(unit) else { continue };
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let count: u64 = digits.parse().ok()?;
+        seconds = seconds.checked_add(count.checked_mul(length)?)?;
+        rest = after;
+    }
+    (rest.is_empty() && !text.is_empty()).then(|| Duration::from_secs(seconds))
+}
+
 /// Waits for `work`, at most `span` by `clock`; `None` if the time ran out first.
 pub async fn within<F: Future>(clock: &dyn Clock, span: Duration, work: F) -> Option<F::Output> {
     let work = std::pin::pin!(work);
@@ -143,6 +160,29 @@ mod tests {
         assert_eq!(whole.rfc3339(), "2027-01-15T08:00:00Z");
         let part = Wall::from_unix(Duration::from_millis(1_800_000_000_250));
         assert_eq!(part.rfc3339(), "2027-01-15T08:00:00.25Z");
+    }
+
+    #[test]
+    fn spans_are_read_as_people_write_them() {
+        for (text, seconds) in [
+            ("90s", Some(90)),
+            ("15m", Some(900)),
+            ("23h30m", Some(84_600)),
+            ("1d2h3m4s", Some(93_784)),
+            ("0s", Some(0)),
+            ("", None),
+            ("10", None),
+            ("m", None),
+            ("1m1h", None),
+            ("1h1h", None),
+            ("-1s", None),
+            ("1.5h", None),
+            ("1 h", None),
+            ("99999999999999999999s", None),
+            ("999999999999999999d", None),
+        ] {
+            assert_eq!(parse_span(text), seconds.map(Duration::from_secs), "{text:?}");
+        }
     }
 
     #[test]

@@ -46,12 +46,34 @@
 //! - **One door each.** Time, randomness, spawning, file opens and new processes have one seam
 //!   each; `clippy.toml` closes the others.
 
+pub mod app;
 pub mod body;
 pub mod budget;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod crypto;
+pub mod deliver;
+pub mod disk;
 pub mod entropy;
 pub mod file;
+pub mod http;
+pub mod intake;
+pub mod jail;
+pub mod keyring;
+pub mod metrics;
+pub mod ops;
+pub mod pipeline;
+pub mod policy;
 pub mod problem;
+pub mod process;
+pub mod receipt;
 pub mod region;
 pub mod secret;
+pub mod shred;
+pub mod store;
+pub mod table;
 pub mod tasks;
+pub mod vault;
+pub mod web;
+pub mod wire;

@@ -1,3 +1,227 @@
-//! The `dayfly` program.
+//! What each command does, read aloud.
 
-fn main() {}
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use clap::Parser;
+use dayfly::app::{Gateway, Seams, Settings, examine};
+use dayfly::cli::{Arguments, Command, KeyCommand, NewKey};
+use dayfly::clock::SystemClock;
+use dayfly::config::{self, Embedded, Loaded};
+use dayfly::entropy::SystemEntropy;
+use dayfly::jail::{self, Role, Zygote};
+use dayfly::ops::Standing;
+use dayfly::{disk, http, process, secret};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The settings or the machine cannot keep the promise (sysexits.h, EX_CONFIG).
+const REFUSED: u8 = 78;
+/// Something outlived the gateway that must not (sysexits.h, EX_SOFTWARE).
+const LEFTOVERS: u8 = 70;
+
+fn main() -> ExitCode {
+    match jail::role() {
+        Some(Role::Zygote) => return jail::zygote_main(),
+        Some(Role::Worker) => return process::worker_main(),
+        None => {}
+    }
+    let done = match Arguments::parse().command {
+        Command::Serve { config, listen } => serve(config.as_deref(), listen),
+        Command::Check { config } => check(config.as_deref()),
+        Command::Key { command: KeyCommand::New { tenant, roles, id } } => {
+            new_key(&tenant, &roles, id.as_deref())
+        }
+        Command::Schema => say(&config::schema()),
+        Command::Openapi => openapi(),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&format!("dayfly: {error:#}"));
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+/// Everything that must happen before the first thread happens first: no dumps, and the zygote that
+/// workers are executed from.
+fn serve(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
+    secret::forbid_dumps().context("the process cannot be made undumpable")?;
+    disk::allow_many_files();
+    let zygote = Zygote::start(&std::env::current_exe()?)?;
+    let (settings, greeting) = settings(config, listen)?;
+    let accepted = judge(&settings)?;
+    logging(&settings);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let config = config.map(Path::to_owned);
+    let stopped = runtime.block_on(run(settings, zygote, accepted, greeting, config))?;
+    complain(&format!(
+        "dayfly forgot everything: keys={} blobs={} budget_used={} panicked={}",
+        stopped.keys, stopped.blobs, stopped.budget_used, stopped.panicked
+    ));
+    Ok(if stopped.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(LEFTOVERS) })
+}
+
+async fn run(
+    settings: Settings,
+    zygote: Zygote,
+    accepted: Vec<String>,
+    greeting: Option<NewKey>,
+    config: Option<PathBuf>,
+) -> anyhow::Result<dayfly::app::Stopped> {
+    let seams = Seams { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy), zygote };
+    let gateway = Gateway::start(settings, seams, accepted.clone()).await?;
+    say(&format!(
+        "dayfly listening on http://{} admin http://{}\n",
+        gateway.public, gateway.admin
+    ))?;
+    if let Some(key) = greeting {
+        greet(&gateway, &key, &accepted)?;
+    }
+    let (shutdown, reload) = (gateway.shutdown(), gateway.reload());
+    let first = config.as_deref().map(config::load).transpose()?;
+    let (mut term, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    let running = gateway.run();
+    let mut running = std::pin::pin!(running);
+    loop {
+        tokio::select! {
+            stopped = &mut running => return Ok(stopped),
+            _ = term.recv() => shutdown.begin(),
+            _ = interrupt.recv() => shutdown.begin(),
+            _ = hangup.recv() => {
+                let read = reread(config.as_deref(), first.as_ref());
+                match read.and_then(|policy| Ok(reload(policy)?)) {
+                    Ok(()) => tracing::info!("the policy was reloaded"),
+                    Err(error) => tracing::warn!("the reload was refused, all stays: {error:#}"),
+                }
+            }
+        }
+    }
+}
+
+/// Reads the settings again; only what a reload may change may have changed.
+fn reread(path: Option<&Path>, first: Option<&Loaded>) -> anyhow::Result<dayfly::policy::Policy> {
+    let (Some(path), Some(first)) = (path, first) else {
+        return Err(anyhow!("the embedded default has no settings file"));
+    };
+    let again = config::load(path)?;
+    if !first.raw.reloads_into(&again.raw) {
+        return Err(anyhow!(
+            "a setting changed that needs a restart: only tenants, keys, regions and pipelines \
+             are reloaded"
+        ));
+    }
+    Ok(again.settings.policy)
+}
+
+/// The settings to run with; for the embedded default also the key drawn for this run.
+fn settings(
+    config: Option<&Path>,
+    listen: Option<SocketAddr>,
+) -> anyhow::Result<(Settings, Option<NewKey>)> {
+    let Some(path) = config else {
+        let key = NewKey::draw(&SystemEntropy, Some("demo"))?;
+        let spool = disk::temporary_home();
+        let given = Embedded { listen, key_sha256: key.sha256.clone(), spool };
+        return Ok((config::embedded(given)?, Some(key)));
+    };
+    let Loaded { mut settings, notes, .. } = config::load(path)?;
+    for note in notes {
+        complain(&format!("dayfly: note: {note}"));
+    }
+    settings.public = listen.unwrap_or(settings.public);
+    Ok((settings, None))
+}
+
+/// The limits that were accepted; an error if one was not.
+fn judge(settings: &Settings) -> anyhow::Result<Vec<String>> {
+    let found = examine(settings);
+    let standing = |wanted| found.iter().filter(move |finding| finding.standing == wanted);
+    let refused: Vec<&str> = standing(Standing::Refused).map(|found| &*found.words).collect();
+    if !refused.is_empty() {
+        return Err(anyhow!(refused.join("\n")));
+    }
+    Ok(standing(Standing::Accepted).map(|finding| finding.name.to_owned()).collect())
+}
+
+fn logging(settings: &Settings) {
+    let log = tracing_subscriber::fmt()
+        .with_max_level(settings.log_level)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(std::io::stderr);
+    if settings.log_json { log.json().init() } else { log.init() }
+}
+
+fn greet(gateway: &Gateway, key: &NewKey, accepted: &[String]) -> anyhow::Result<()> {
+    let (at, key) = (gateway.public, key.bearer.as_str());
+    say(&format!(
+        "\n  Files come in, are sealed, and are forgotten within 24 hours. For this run:\n\n\
+         \x20 key   {key}\n\
+         \x20 docs  http://{at}/docs\n\n\
+         \x20 Take a file in (paste this; any file will do):\n\n\
+         \x20 curl -H 'Authorization: Bearer {key}' -T /etc/hostname http://{at}/v1/files/\n\n"
+    ))?;
+    if !accepted.is_empty() {
+        complain(&format!(
+            "dayfly: warning: accepted on this machine, and named in every receipt: {}",
+            accepted.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Shows what would hold, and refuses what would not.
+fn check(config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let (settings, shown, notes) = match config.map(config::load).transpose()? {
+        Some(loaded) => (loaded.settings, toml::to_string(&loaded.raw.redacted())?, loaded.notes),
+        None => (settings(None, None)?.0, "# the embedded default\n".to_owned(), Vec::new()),
+    };
+    say(&format!("{shown}\n"))?;
+    let findings = examine(&settings);
+    for finding in &findings {
+        let mark = match finding.standing {
+            Standing::Fine => "ok",
+            Standing::Accepted => "accepted",
+            Standing::Refused => "REFUSED",
+        };
+        say(&format!("{mark:<9} {:<11} {}\n", finding.name, finding.words))?;
+    }
+    for note in notes {
+        say(&format!("{:<9} {note}\n", "note"))?;
+    }
+    if findings.iter().any(|finding| finding.standing == Standing::Refused) {
+        say("\nrefused: `dayfly serve` would not start\n")?;
+        return Ok(ExitCode::from(REFUSED));
+    }
+    say("\nready: `dayfly serve` would start\n")
+}
+
+fn new_key(tenant: &str, roles: &[String], id: Option<&str>) -> anyhow::Result<ExitCode> {
+    let key = NewKey::draw(&SystemEntropy, id)?;
+    say(&format!("{}\n\n{}", key.bearer.as_str(), key.block(tenant, roles)))
+}
+
+fn openapi() -> anyhow::Result<ExitCode> {
+    say(&format!("{}\n", http::openapi().to_pretty_json()?))
+}
+
+/// To stdout, at once. A reader that has gone away is no error.
+fn say(text: &str) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// To stderr. If even that fails there is nobody to tell.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -56,6 +56,13 @@ impl Tasks {
         self.panicked.load(Ordering::Relaxed)
     }
 
+    /// Completes once no task runs.
+    pub async fn idle(&self) {
+        let mut running = self.running.subscribe();
+        // The sender lives in self: this only returns when the count is zero.
+        let _ = running.wait_for(|count| *count == 0).await;
+    }
+
     /// Tasks running now.
     #[must_use]
     pub fn running(&self) -> usize {

@@ -1,0 +1,81 @@
+//! Seams and settings composed into a running gateway.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::entropy::Entropy;
+use crate::jail::Zygote;
+use crate::policy::Policy;
+
+mod check;
+mod gateway;
+
+pub use check::examine;
+pub use gateway::{Gateway, StartError, Stopped};
+
+/// Everything the operator sets, as plain values.
+pub struct Settings {
+    pub public: SocketAddr,
+    pub admin: SocketAddr,
+    pub cors_origins: Vec<String>,
+    pub state_dir: Option<PathBuf>,
+    /// How long a receipt is kept after its file is gone.
+    pub receipts: Duration,
+    /// Memory for all buffers together.
+    pub memory_bytes: u64,
+    /// The least rate of a body, bytes per second; 0 for none.
+    pub min_rate: u64,
+    pub header_timeout: Duration,
+    pub drain: Duration,
+    pub connections: usize,
+    pub workers: Workers,
+    pub log_json: bool,
+    pub log_level: tracing::Level,
+    pub store: Place,
+    pub keyring: Keeper,
+    pub accept: Accept,
+    /// The embedded default accepts every limit by itself, and says so once.
+    pub accept_all: bool,
+    pub policy: Policy,
+}
+
+/// What worker processes may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Workers {
+    /// `None`: one for each processor core.
+    pub count: Option<NonZeroUsize>,
+    pub memory_bytes: u64,
+    pub time: Duration,
+}
+
+/// Where sealed bytes rest.
+#[derive(Clone, Debug)]
+pub enum Place {
+    Memory,
+    Local { dir: PathBuf, max_bytes: u64 },
+}
+
+/// Who keeps the epoch keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    Memory,
+}
+
+/// Limits of the machine that the operator accepts by name.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Accept {
+    pub swap: bool,
+    pub kdump: bool,
+    pub plain_http: bool,
+}
+
+/// What a gateway takes from outside: the machine, or a simulation.
+pub struct Seams {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub zygote: Zygote,
+}

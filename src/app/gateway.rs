@@ -1,0 +1,347 @@
+//! The composition root: one place where every part meets the others.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
+use axum::Router;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+
+use super::{Keeper, Place, Seams, Settings};
+use crate::body::Pool;
+use crate::budget::Budget;
+use crate::clock::{Clock, within};
+use crate::crypto::RUN_BYTES;
+use crate::disk::{Spool, SpoolError, private_dir};
+use crate::entropy::{EntropyError, random};
+use crate::http::{About, Door, Gate, Listener, Rules, Throttle, service};
+use crate::jail::{Jail, JailError, Limits, Zygote};
+use crate::keyring::{Keyring, Keys, MemoryKeyring, Slab, SlabError};
+use crate::metrics;
+use crate::ops::{self, Admin};
+use crate::pipeline::{Parts, Pipeline};
+use crate::policy::Policy;
+use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
+use crate::receipt::Evidence;
+use crate::region::Region;
+use crate::shred::Shredder;
+use crate::store::{LocalStore, MemoryStore, Store};
+use crate::table::{Idempotency, Table};
+use crate::tasks::{Shutdown, Tasks};
+use crate::vault::Vault;
+
+/// Why a gateway cannot start: exit status 78, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("vault.local.dir: {0}")]
+    Spool(#[source] SpoolError),
+    #[error("state.dir: {0}")]
+    State(#[source] SpoolError),
+    #[error(transparent)]
+    Slab(#[from] SlabError),
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    #[error("listen.{which}: the address cannot be taken ({kind})")]
+    Listen { which: &'static str, kind: std::io::ErrorKind },
+    #[error("the worker zygote cannot be used: {0}")]
+    Jail(#[from] JailError),
+    #[error("the metrics cannot be set up")]
+    Metrics,
+    #[error("pipelines.{0}: its steps are not all processors of this gateway")]
+    Pipeline(String),
+}
+
+/// What was left when the gateway had stopped: all of it must be 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    pub keys: usize,
+    pub blobs: u64,
+    pub budget_used: u64,
+    pub panicked: u64,
+}
+
+impl Stopped {
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.keys == 0 && self.blobs == 0 && self.budget_used == 0 && self.panicked == 0
+    }
+}
+
+/// A gateway that listens.
+pub struct Gateway {
+    pub public: SocketAddr,
+    pub admin: SocketAddr,
+    clock: Arc<dyn Clock>,
+    rules: Arc<ArcSwap<Rules>>,
+    room: DocumentRoom,
+    cors_origins: Vec<String>,
+    pipeline: Arc<Pipeline>,
+    keys: Arc<Keys>,
+    vault: Arc<Vault>,
+    budget: Budget,
+    tasks: Tasks,
+    shutdown: Shutdown,
+    listeners: Vec<Listener>,
+}
+
+/// The parts that hold files, before anything listens.
+struct Core {
+    clock: Arc<dyn Clock>,
+    budget: Budget,
+    pool: Arc<Pool>,
+    keys: Arc<Keys>,
+    pages: &'static str,
+    vault: Arc<Vault>,
+    store_name: &'static str,
+    pipeline: Pipeline,
+    tasks: Tasks,
+    shutdown: Shutdown,
+}
+
+impl Gateway {
+    /// Builds everything and binds both listeners; nothing is served before [`Gateway::run`].
+    ///
+    /// # Errors
+    /// When a folder, the locked pages, an address or the worker zygote is not to be had.
+    pub async fn start(
+        settings: Settings,
+        seams: Seams,
+        accepted_limits: Vec<String>,
+    ) -> Result<Self, StartError> {
+        let handle = metrics::install().map_err(|_| StartError::Metrics)?;
+        let Seams { clock, entropy, zygote } = seams;
+        let core = Core::build(&settings, clock.clone(), entropy.clone())?;
+        let room = core.room(&settings, zygote)?;
+        let cors_origins = settings.cors_origins.clone();
+        let rules = rules(settings.policy.clone(), &room, &cors_origins, &*clock)?;
+        let rules = Arc::new(ArcSwap::from_pointee(rules));
+        let gate = Arc::new(Gate {
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            pipeline: core.pipeline.clone(),
+            rules: rules.clone(),
+            shutdown: core.shutdown.clone(),
+            idempotency: Idempotency::new(clock.clone()),
+            throttle: Throttle::default(),
+            fingerprint_key: hmac::Key::new(hmac::HMAC_SHA256, &random::<32>(&*entropy)?),
+            about: core.about(accepted_limits),
+        });
+        let public = bind("public", settings.public).await?;
+        let admin = bind("admin", settings.admin).await?;
+        let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
+        let admin_router = ops::admin(core.admin(handle), admin_at);
+        let listeners = vec![
+            core.listener(&settings, public, service(&gate)),
+            core.listener(&settings, admin, admin_router),
+        ];
+        Ok(Self {
+            public: public_at,
+            admin: admin_at,
+            clock,
+            rules,
+            room,
+            cors_origins,
+            pipeline: Arc::new(core.pipeline),
+            keys: core.keys,
+            vault: core.vault,
+            budget: core.budget,
+            tasks: core.tasks,
+            shutdown: core.shutdown,
+            listeners,
+        })
+    }
+
+    /// What asks the gateway to stop.
+    #[must_use]
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
+    /// What replaces the policy while requests run; each ends under the one it began with.
+    pub fn reload(&self) -> impl Fn(Policy) -> Result<(), StartError> + Send + Sync + 'static {
+        let (current, room) = (self.rules.clone(), self.room.clone());
+        let (origins, clock) = (self.cors_origins.clone(), self.clock.clone());
+        move |policy| {
+            current.store(Arc::new(rules(policy, &room, &origins, &*clock)?));
+            Ok(())
+        }
+    }
+
+    /// Serves until asked to stop; then lets running requests end, destroys every key, and tells
+    /// what was left.
+    pub async fn run(self) -> Stopped {
+        self.tasks.spawn(self.pipeline.clone().sweep_forever());
+        let connections: Vec<Tasks> =
+            self.listeners.iter().map(|listener| listener.connections.clone()).collect();
+        let serving: Vec<_> =
+            self.listeners.into_iter().map(|listener| self.tasks.spawn(listener.serve())).collect();
+        for listener in serving {
+            // A listener's panic is counted by the tasks and shows in what was left.
+            drop(listener.await);
+        }
+        self.pipeline.forget_all();
+        drop(self.rules);
+        let patience = std::time::Duration::from_secs(5);
+        within(&*self.clock, patience, self.pipeline.cleaned()).await;
+        let panicked = connections.iter().map(Tasks::panicked).sum::<u64>();
+        Stopped {
+            keys: self.keys.secrets_held() + self.keys.epochs_held(),
+            blobs: self.vault.usage().blobs,
+            budget_used: self.budget.used(),
+            panicked: self.tasks.panicked() + panicked,
+        }
+    }
+}
+
+impl Core {
+    fn build(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn crate::entropy::Entropy>,
+    ) -> Result<Self, StartError> {
+        if let Some(dir) = &settings.state_dir {
+            private_dir(dir).map_err(StartError::State)?;
+        }
+        let budget = Budget::of(settings.memory_bytes);
+        let pool = Pool::new(budget.clone(), RUN_BYTES);
+        let slab = Slab::lock()?;
+        let pages = slab.kind().as_str();
+        let Keeper::Memory = settings.keyring;
+        let epochs: Arc<dyn Keyring> = Arc::new(MemoryKeyring::new(slab.clone()));
+        let keys = Arc::new(Keys::new(clock.clone(), entropy.clone(), epochs, slab));
+        let here = settings.policy.here;
+        // Half of the memory may rest: the other half is for bytes on their way.
+        let memory = MemoryStore::new(here, settings.memory_bytes / 2);
+        let store = store(&settings.store, here, &memory)?;
+        let store_name = store.name();
+        let vault = Arc::new(Vault::new(
+            clock.clone(),
+            entropy.clone(),
+            keys.clone(),
+            pool.clone(),
+            memory,
+            store,
+        ));
+        let table = Arc::new(Table::default());
+        let evidence = Arc::new(Evidence::new(clock.clone(), entropy.clone(), settings.receipts));
+        let (tasks, shutdown) = (Tasks::default(), Shutdown::default());
+        let (shredder, cleaner) = Shredder::new(
+            clock.clone(),
+            keys.clone(),
+            table.clone(),
+            vault.clone(),
+            evidence.clone(),
+        );
+        tasks.spawn(cleaner.run());
+        let pipeline = Pipeline::new(Parts {
+            clock: clock.clone(),
+            entropy,
+            keys: keys.clone(),
+            table,
+            vault: vault.clone(),
+            evidence,
+            shredder,
+            tasks: tasks.clone(),
+            shutdown: shutdown.clone(),
+            min_rate: settings.min_rate,
+        });
+        Ok(Self { clock, budget, pool, keys, pages, vault, store_name, pipeline, tasks, shutdown })
+    }
+
+    /// Where document steps run.
+    fn room(&self, settings: &Settings, zygote: Zygote) -> Result<DocumentRoom, StartError> {
+        let workers = settings.workers;
+        let count = workers.count.unwrap_or_else(cores);
+        let jail = Jail::new(zygote, count, self.tasks.clone(), self.clock.clone())?;
+        let limits = Limits {
+            memory_bytes: workers.memory_bytes,
+            cpu: workers.time,
+            wall: workers.time,
+            ..Limits::default()
+        };
+        let (pool, clock) = (self.pool.clone(), self.clock.clone());
+        Ok(DocumentRoom { jail: Arc::new(jail), pool, clock, limits, max_document: MAX_DOCUMENT })
+    }
+
+    fn about(&self, accepted_limits: Vec<String>) -> About {
+        About {
+            version: env!("CARGO_PKG_VERSION"),
+            build: concat!("dayfly ", env!("CARGO_PKG_VERSION")),
+            keyring: self.keys.keyring_name(),
+            pages: self.pages,
+            store: self.store_name,
+            accepted_limits,
+            started_at: self.clock.now().wall,
+        }
+    }
+
+    fn listener(&self, settings: &Settings, socket: TcpListener, service: Router) -> Listener {
+        Listener {
+            socket,
+            service,
+            door: Door {
+                connections: settings.connections,
+                header_timeout: settings.header_timeout,
+                min_rate: settings.min_rate,
+                drain: settings.drain,
+            },
+            clock: self.clock.clone(),
+            shutdown: self.shutdown.clone(),
+            connections: Tasks::default(),
+        }
+    }
+
+    /// What the admin listener shows.
+    fn admin(&self, handle: PrometheusHandle) -> Admin {
+        Admin {
+            clock: self.clock.clone(),
+            metrics: handle,
+            pipeline: self.pipeline.clone(),
+            keys: self.keys.clone(),
+            budget: self.budget.clone(),
+            tasks: self.tasks.clone(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+}
+
+fn store(place: &Place, here: Region, memory: &MemoryStore) -> Result<Arc<dyn Store>, StartError> {
+    Ok(match place {
+        Place::Memory => Arc::new(memory.clone()),
+        Place::Local { dir, max_bytes } => {
+            let spool = Spool::open(dir).map_err(StartError::Spool)?;
+            Arc::new(LocalStore::new(here, spool, *max_bytes))
+        }
+    })
+}
+
+fn rules(
+    policy: Policy,
+    room: &DocumentRoom,
+    cors_origins: &[String],
+    clock: &dyn Clock,
+) -> Result<Rules, StartError> {
+    let mut steps = Registry::built_in(room);
+    for (name, pipeline) in &policy.pipelines {
+        let named = steps.name_pipeline(name.clone(), pipeline.clone());
+        named.map_err(|_| StartError::Pipeline(name.clone()))?;
+    }
+    let (cors_origins, loaded_at) = (cors_origins.to_vec(), clock.now().wall);
+    Ok(Rules { policy, steps, cors_origins, loaded_at })
+}
+
+async fn bind(which: &'static str, at: SocketAddr) -> Result<TcpListener, StartError> {
+    let refused = |error: std::io::Error| StartError::Listen { which, kind: error.kind() };
+    TcpListener::bind(at).await.map_err(refused)
+}
+
+fn address(which: &'static str, listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|error| StartError::Listen { which, kind: error.kind() })
+}
+
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}

@@ -1,0 +1,111 @@
+//! The command line: what can be asked, and a key for who has none.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::entropy::{Entropy, EntropyError};
+use crate::secret::Secret;
+
+/// The gateway that forgets.
+#[derive(Debug, Parser)]
+#[command(name = "dayfly", version, about, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the gateway. Without --config: on loopback, for trying it out, with a key for this run
+    Serve {
+        /// The settings file
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Address and port for clients, in place of the settings'
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+    },
+    /// Checks settings and machine, and shows what would hold. Status 78 on a refusal
+    Check {
+        /// The settings file
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Keys for clients
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Prints the JSON Schema of the settings file
+    #[command(hide = true)]
+    Schema,
+    /// Prints the OpenAPI document
+    #[command(hide = true)]
+    Openapi,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Draws a key: shows it once, and the block for the settings file
+    New {
+        /// The tenant it belongs to
+        #[arg(long, value_name = "NAME")]
+        tenant: String,
+        /// What it may do; may be given several times
+        #[arg(long = "role", value_name = "ROLE", required = true,
+            value_parser = ["client", "connector", "owner", "auditor", "ops"])]
+        roles: Vec<String>,
+        /// The key's public id; drawn if absent
+        #[arg(long, value_name = "ID")]
+        id: Option<String>,
+    },
+}
+
+/// A key that was just drawn.
+pub struct NewKey {
+    pub id: String,
+    /// `dfk_<id>_<secret>`, to be shown once.
+    pub bearer: Zeroizing<String>,
+    /// SHA-256 of the secret part, hex.
+    pub sha256: String,
+}
+
+impl NewKey {
+    /// Draws a key: 32 random bytes in lower-case base32, 52 characters.
+    ///
+    /// # Errors
+    /// When the random source fails.
+    pub fn draw(entropy: &dyn Entropy, id: Option<&str>) -> Result<Self, EntropyError> {
+        let id = match id {
+            Some(id) => id.to_owned(),
+            None => {
+                let mut bytes = [0; 5];
+                entropy.fill(&mut bytes)?;
+                format!("k{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+            }
+        };
+        let mut secret = Secret::<32>::zero();
+        entropy.fill(secret.expose_mut())?;
+        let text = Zeroizing::new(BASE32_NOPAD.encode(secret.expose()).to_ascii_lowercase());
+        let sha256 = HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
+        let bearer = Zeroizing::new(format!("dfk_{id}_{}", text.as_str()));
+        Ok(Self { id, bearer, sha256 })
+    }
+
+    /// The block for the settings file.
+    #[must_use]
+    pub fn block(&self, tenant: &str, roles: &[String]) -> String {
+        let roles: Vec<String> = roles.iter().map(|role| format!("\"{role}\"")).collect();
+        format!(
+            "[[keys]]\nid = \"{}\"\ntenant = \"{tenant}\"\nroles = [{}]\nsha256 = \"{}\"\n",
+            self.id,
+            roles.join(", "),
+            self.sha256
+        )
+    }
+}

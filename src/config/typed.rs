@@ -1,0 +1,334 @@
+//! From raw settings to typed ones, with a complaint for everything that cannot be met.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::raw::{self, Raw};
+use super::units;
+use crate::app::{Accept, Keeper, Place, Settings, Workers};
+use crate::clock::{Wall, parse_span};
+use crate::file::{MAX_TTL, TenantId};
+use crate::policy::{Key, Policy, RegionPolicy, Roles, TenantPolicy};
+use crate::region::Region;
+
+/// Collects what is wrong, so that an operator sees it all at once.
+#[derive(Default)]
+struct Complaints(Vec<String>);
+
+impl Complaints {
+    fn say(&mut self, key: &str, complaint: impl std::fmt::Display) {
+        self.0.push(format!("{key}: {complaint}"));
+    }
+
+    fn need<T>(&mut self, key: &str, value: Option<T>, complaint: &str) -> Option<T> {
+        if value.is_none() {
+            self.say(key, complaint);
+        }
+        value
+    }
+
+    fn span(&mut self, key: &str, text: &str) -> Duration {
+        let complaint = "not a span of time like 90s, 15m, 4h, 23h30m or 30d";
+        self.need(key, parse_span(text), complaint).unwrap_or_default()
+    }
+
+    fn size(&mut self, key: &str, size: &raw::Size) -> u64 {
+        let complaint = "not a size like 64KiB, 512MiB or 5GiB";
+        self.need(key, units::size(size), complaint).unwrap_or_default()
+    }
+
+    fn address(&mut self, key: &str, text: &str) -> SocketAddr {
+        let complaint = "not an address and port like 127.0.0.1:8080 or [::1]:8080";
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        self.need(key, text.parse().ok(), complaint).unwrap_or(nowhere)
+    }
+}
+
+pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>> {
+    let mut wrong = Complaints::default();
+    unbuilt(raw, &mut wrong);
+    let policy = policy(raw, &mut wrong);
+    let limits = &raw.limits;
+    let rate =
+        wrong.need("limits.min_rate", units::rate(&limits.min_rate), "not a rate like 1KiB/s");
+    let settings = Settings {
+        public: wrong.address("listen.public", &raw.listen.public),
+        admin: wrong.address("listen.admin", &raw.listen.admin),
+        cors_origins: raw.listen.cors_origins.clone(),
+        state_dir: raw.state.dir.clone(),
+        receipts: wrong.span("retention.receipts", &raw.retention.receipts),
+        memory_bytes: memory(raw, &mut wrong),
+        min_rate: rate.unwrap_or_default(),
+        header_timeout: wrong.span("limits.header_timeout", &limits.header_timeout),
+        drain: wrong.span("limits.drain", &limits.drain),
+        connections: limits.connections.max(1),
+        workers: Workers {
+            count: NonZeroUsize::new(limits.workers),
+            memory_bytes: wrong.size("limits.worker_memory", &limits.worker_memory),
+            time: wrong.span("limits.worker_time", &limits.worker_time),
+        },
+        log_json: log_json(raw, &mut wrong),
+        log_level: log_level(raw, &mut wrong),
+        store: store(raw, &mut wrong),
+        keyring: keyring(raw, &mut wrong),
+        accept: Accept {
+            swap: raw.accept.swap,
+            kdump: raw.accept.kdump,
+            plain_http: raw.accept.plain_http,
+        },
+        accept_all: false,
+        policy,
+    };
+    if raw.listen.cors_origins.iter().any(|origin| origin == "*") {
+        wrong.say("listen.cors_origins", "\"*\" is never an origin: list each one exactly");
+    }
+    if wrong.0.is_empty() { Ok((settings, notes(raw))) } else { Err(wrong.0) }
+}
+
+/// What the contract knows and this version cannot do yet: a refusal, never silence.
+fn unbuilt(raw: &Raw, wrong: &mut Complaints) {
+    if raw.listen.tls.is_some() {
+        wrong.say("listen.tls", "this version speaks no TLS: put a proxy in front of it");
+    }
+    for name in raw.processors.keys() {
+        let key = format!("processors.{name}");
+        wrong.say(&key, "this version has no processors of the operator's own: remove the table");
+    }
+    if raw.vault.store == "s3" {
+        wrong.say("vault.store", "this version has no s3 store: use \"local\" or \"memory\"");
+    }
+    if raw.vault.keyring == "kernel" {
+        wrong.say("vault.keyring", "this version has no kernel keyring: use \"auto\"");
+    }
+}
+
+/// What is read and has no effect yet.
+fn notes(raw: &Raw) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut note = |present: bool, text: &str| {
+        if present {
+            notes.push(text.to_owned());
+        }
+    };
+    note(raw.state.dir.is_some(), "state.dir: receipts are kept in memory in this version");
+    note(!raw.providers.is_empty(), "providers: this version has no connections");
+    note(raw.vault.s3.is_some(), "vault.s3: this version has no s3 store");
+    note(
+        !raw.listen.trusted_proxies.is_empty(),
+        "listen.trusted_proxies: this version counts wrong keys by the address it sees",
+    );
+    note(
+        raw.accept.no_landlock || raw.accept.no_seccomp || raw.accept.no_namespaces,
+        "accept.no_*: workers of this version have none of these walls on any machine",
+    );
+    notes
+}
+
+fn memory(raw: &Raw, wrong: &mut Complaints) -> u64 {
+    let bytes = wrong.size("limits.memory", &raw.limits.memory);
+    if bytes < 4 << 20 {
+        wrong.say("limits.memory", "at least 4MiB: a stream needs half a MiB");
+    }
+    bytes
+}
+
+fn log_json(raw: &Raw, wrong: &mut Complaints) -> bool {
+    match raw.log.format.as_str() {
+        "text" => false,
+        "json" => true,
+        _ => {
+            wrong.say("log.format", "\"text\" or \"json\"");
+            false
+        }
+    }
+}
+
+fn log_level(raw: &Raw, wrong: &mut Complaints) -> tracing::Level {
+    let known = ["error", "warn", "info", "debug"].contains(&raw.log.level.as_str());
+    let level = raw.log.level.parse().ok().filter(|_| known);
+    let complaint = "\"error\", \"warn\", \"info\" or \"debug\"";
+    wrong.need("log.level", level, complaint).unwrap_or(tracing::Level::INFO)
+}
+
+fn store(raw: &Raw, wrong: &mut Complaints) -> Place {
+    match (raw.vault.store.as_str(), &raw.vault.local) {
+        ("memory", _) => Place::Memory,
+        ("local", Some(local)) => {
+            let most = local.max.clone().unwrap_or(raw::Size::Text("50GiB".to_owned()));
+            let max_bytes = wrong.size("vault.local.max", &most);
+            Place::Local { dir: local.dir.clone(), max_bytes }
+        }
+        ("local", None) => {
+            wrong.say("vault.local.dir", "the store is \"local\": name its folder");
+            Place::Memory
+        }
+        ("s3", _) => Place::Memory,
+        _ => {
+            wrong.say("vault.store", "\"memory\" or \"local\"");
+            Place::Memory
+        }
+    }
+}
+
+fn keyring(raw: &Raw, wrong: &mut Complaints) -> Keeper {
+    if !["auto", "memory", "kernel"].contains(&raw.vault.keyring.as_str()) {
+        wrong.say("vault.keyring", "\"auto\" or \"memory\"");
+    }
+    Keeper::Memory
+}
+
+fn policy(raw: &Raw, wrong: &mut Complaints) -> Policy {
+    let here = region("region", &raw.region, wrong);
+    let regions = regions(raw, here, wrong);
+    let default_ttl = wrong.span("retention.default_ttl", &raw.retention.default_ttl);
+    let max_ttl = wrong.span("retention.max_ttl", &raw.retention.max_ttl);
+    if max_ttl > MAX_TTL || max_ttl < Duration::from_secs(1) {
+        wrong.say("retention.max_ttl", "1s to 23h30m: more would break the 24-hour promise");
+    }
+    if default_ttl > max_ttl || default_ttl < Duration::from_secs(1) {
+        wrong.say("retention.default_ttl", "1s to retention.max_ttl");
+    }
+    let max_file_bytes = wrong.size("limits.max_file", &raw.limits.max_file);
+    let mut tenants = BTreeMap::new();
+    for (name, tenant) in &raw.tenants {
+        let whole = Whole { raw, regions: &regions, max_ttl, max_file_bytes };
+        let tenant = whole.tenant(name, tenant, wrong);
+        tenants.insert(name.clone(), tenant);
+    }
+    if tenants.is_empty() {
+        wrong.say("tenants", "nobody may do anything: add a [tenants.<name>] table");
+    }
+    Policy {
+        here,
+        regions,
+        keys: keys(raw, wrong),
+        tenants,
+        pipelines: raw.pipelines.clone(),
+        default_ttl,
+        max_ttl,
+        max_file_bytes,
+        requests_per_second: raw.limits.requests_per_second,
+    }
+}
+
+fn region(key: &str, name: &str, wrong: &mut Complaints) -> Region {
+    match name.parse() {
+        Ok(region) => region,
+        Err(error) => {
+            wrong.say(key, error);
+            // A stand-in: with a complaint there are no settings.
+            "none".parse().unwrap_or_else(|_| unreachable!("\"none\" is a region's name"))
+        }
+    }
+}
+
+fn regions(raw: &Raw, here: Region, wrong: &mut Complaints) -> BTreeMap<Region, RegionPolicy> {
+    let mut regions = BTreeMap::new();
+    for (name, table) in &raw.regions {
+        let key = format!("regions.{name}");
+        let parsed = region(&key, name, wrong);
+        if parsed != here && table.gateway.is_none() {
+            let key = format!("{key}.gateway");
+            wrong.say(&key, "missing: clients of this region must be told where to go");
+        }
+        let (jurisdiction, gateway) = (table.jurisdiction.clone(), table.gateway.clone());
+        regions.insert(parsed, RegionPolicy { jurisdiction, gateway });
+    }
+    if !regions.contains_key(&here) {
+        let fix = format!("there is no [regions.{}] table: add it", raw.region);
+        wrong.say("region", fix);
+    }
+    regions
+}
+
+/// What a tenant is checked against.
+struct Whole<'a> {
+    raw: &'a Raw,
+    regions: &'a BTreeMap<Region, RegionPolicy>,
+    max_ttl: Duration,
+    max_file_bytes: u64,
+}
+
+impl Whole<'_> {
+    fn tenant(&self, name: &str, tenant: &raw::Tenant, wrong: &mut Complaints) -> TenantPolicy {
+        let at = format!("tenants.{name}");
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if !(1..=32).contains(&name.len()) || !name.bytes().all(fits) {
+            wrong.say(&at, "a tenant's name is 1 to 32 of a-z, 0-9 and \"-\"");
+        }
+        let key = |part: &str| format!("{at}.{part}");
+        let mut regions = Vec::new();
+        for name in &tenant.regions {
+            let region = region(&key("regions"), name, wrong);
+            if !self.regions.contains_key(&region) {
+                wrong.say(&key("regions"), format!("there is no [regions.{name}] table"));
+            }
+            regions.push(region);
+        }
+        if regions.is_empty() {
+            wrong.say(&key("regions"), "empty: its files could rest nowhere");
+        }
+        let max_ttl = tenant.max_ttl.as_ref().map(|text| wrong.span(&key("max_ttl"), text));
+        let max_file = tenant.max_file.as_ref().map(|size| wrong.size(&key("max_file"), size));
+        let live = tenant.max_live_bytes.as_ref();
+        let live = live.map(|size| wrong.size(&key("max_live_bytes"), size));
+        let always_digest = match tenant.digest.as_deref() {
+            None | Some("on-request") => false,
+            Some("always") => true,
+            Some(_) => {
+                wrong.say(&key("digest"), "\"on-request\" or \"always\"");
+                false
+            }
+        };
+        for provider in &tenant.providers {
+            if !self.raw.providers.contains_key(provider) {
+                wrong.say(&key("providers"), format!("there is no [providers.{provider}] table"));
+            }
+        }
+        TenantPolicy {
+            id: TenantId::of(name),
+            display_name: tenant.display_name.clone(),
+            regions,
+            processors: tenant.processors.clone(),
+            max_ttl: max_ttl.unwrap_or(self.max_ttl).min(self.max_ttl),
+            max_file_bytes: max_file.unwrap_or(self.max_file_bytes).min(self.max_file_bytes),
+            max_live_bytes: live.unwrap_or(u64::MAX),
+            always_digest,
+        }
+    }
+}
+
+fn keys(raw: &Raw, wrong: &mut Complaints) -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    for key in &raw.keys {
+        let at = format!("keys.{}", key.id);
+        if !raw.tenants.contains_key(&key.tenant) {
+            wrong.say(&at, format!("there is no [tenants.{}] table", key.tenant));
+        }
+        if keys.iter().any(|earlier| earlier.id() == key.id) {
+            wrong.say(&at, "two keys have this id");
+        }
+        let mut roles = Roles::default();
+        for role in &key.roles {
+            if !roles.add(role) {
+                wrong.say(&at, "a role is client, connector, owner, auditor or ops");
+            }
+        }
+        if key.roles.is_empty() {
+            wrong.say(&at, "a key without roles may do nothing");
+        }
+        let not_after = key.not_after.as_ref().and_then(|text| {
+            let parsed = text.parse::<jiff::Timestamp>().ok();
+            let parsed = wrong.need(&at, parsed, "not_after is like 2027-01-01T00:00:00Z")?;
+            let seconds = u64::try_from(parsed.as_second()).unwrap_or_default();
+            Some(Wall::from_unix(Duration::from_secs(seconds)))
+        });
+        match Key::new(&key.id, &key.tenant, roles, &key.sha256, not_after) {
+            Ok(key) => keys.push(key),
+            Err(error) => wrong.say(&at, error),
+        }
+    }
+    keys
+}

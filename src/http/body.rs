@@ -1,0 +1,78 @@
+//! Between HTTP bodies and our streams of bytes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::Request;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http::header;
+use http_body::{Frame, SizeHint};
+
+use super::accept::Peer;
+use crate::body::{BodyError, ByteStream};
+use crate::deliver::Delivery;
+
+/// A request's body as a stream; nothing of it is read before the stream is first polled.
+pub(super) fn incoming(body: Body) -> ByteStream {
+    Box::pin(body.into_data_stream().map(|frame| frame.map_err(|_| BodyError::Truncated)))
+}
+
+/// The length a request declares, bytes.
+pub(super) fn declared(request: &Request) -> Option<u64> {
+    let value = request.headers().get(header::CONTENT_LENGTH)?;
+    value.to_str().ok()?.parse().ok()
+}
+
+/// Reads a small body whole.
+///
+/// # Errors
+/// When it is longer than `most` bytes or breaks off.
+pub(super) async fn small(body: Body, most: u64) -> Result<Vec<u8>, BodyError> {
+    let mut body = incoming(body);
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.next().await.transpose()? {
+        if (bytes.len() + frame.len()) as u64 > most {
+            return Err(BodyError::TooLarge { limit: most });
+        }
+        bytes.extend_from_slice(&frame);
+    }
+    Ok(bytes)
+}
+
+/// A delivery as a response's body. If it breaks, the connection is ended without lingering.
+pub(super) struct Outgoing {
+    delivery: Delivery,
+    peer: Option<Peer>,
+}
+
+impl Outgoing {
+    pub fn body(delivery: Delivery, peer: Option<Peer>) -> Body {
+        Body::new(Self { delivery, peer })
+    }
+}
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let next = Pin::new(&mut self.delivery).poll_next(cx);
+        if let (Poll::Ready(Some(Err(_))), Some(peer)) = (&next, &self.peer) {
+            peer.cut.set();
+        }
+        next.map(|item| item.map(|bytes| bytes.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.delivery.left() == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.delivery.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,266 @@
+//! Files as their owner sees them: shown, listed, shortened, deleted, and their receipts.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use data_encoding::HEXLOWER;
+use http::StatusCode;
+
+use super::caller::Caller;
+use super::guard::json;
+use super::query::{Query, ttl};
+use super::{Gate, Problem, body};
+use crate::file::{FileId, Reason};
+use crate::problem::Slug;
+use crate::receipt::Receipt;
+use crate::store::Answer;
+use crate::table::LiveFile;
+use crate::wire;
+
+/// The longest JSON body, bytes.
+const MOST_JSON: u64 = 16 << 10;
+const MOST_LISTED: usize = 1000;
+const LISTED: usize = 100;
+
+/// Your live files, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/files",
+    tag = "files",
+    security(("key" = [])),
+    params(
+        ("limit" = Option<u32>, Query, description = "1 to 1000; 100 if absent"),
+        ("cursor" = Option<String>, Query, description = "From the page before"),
+    ),
+    responses((status = 200, description = "A page of files", body = wire::FileList))
+)]
+pub(super) async fn list(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.require(|roles| roles.client)?;
+    let query = Query::parse(request.uri(), &["limit", "cursor"])?;
+    caller.throttle(&gate)?;
+    let limit = match query.get("limit").map(str::parse::<usize>) {
+        None => LISTED,
+        Some(Ok(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
+        Some(_) => {
+            return Err(Problem::because(Slug::BadRequest, "limit is a number from 1 to 1000."));
+        }
+    };
+    let cursor = match query.get("cursor").map(|text| u64::from_str_radix(text, 16)) {
+        None => None,
+        Some(Ok(cursor)) => Some(cursor),
+        Some(Err(_)) => {
+            return Err(Problem::because(Slug::BadRequest, "cursor is not one of a list's."));
+        }
+    };
+    let (files, next) = gate.pipeline.list(caller.tenant_id(), cursor, limit);
+    // A file that dies between the listing and the look at its record is simply not shown.
+    let files = files.iter().filter_map(|file| view(&gate, file).ok()).collect();
+    let cursor = next.map(|number| format!("{number:x}"));
+    Ok(json(StatusCode::OK, &wire::FileList { files, cursor }))
+}
+
+/// One file.
+#[utoipa::path(
+    get,
+    path = "/v1/files/{id}",
+    tag = "files",
+    security(("key" = [])),
+    params(("id" = String, Path, description = "The file's id")),
+    responses(
+        (status = 200, description = "The file", body = wire::File),
+        (status = 404, description = "No such file for this key", body = wire::Problem),
+        (status = 410, description = "It was, and is gone", body = wire::Problem),
+    )
+)]
+pub(super) async fn show(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.require(|roles| roles.client)?;
+    Query::parse(request.uri(), &[])?;
+    caller.throttle(&gate)?;
+    let file = find(&gate, &caller, &id)?;
+    Ok(json(StatusCode::OK, &view(&gate, &file)?))
+}
+
+/// Shortens a file's life. It can never be made longer.
+#[utoipa::path(
+    patch,
+    path = "/v1/files/{id}",
+    tag = "files",
+    security(("key" = [])),
+    params(("id" = String, Path, description = "The file's id")),
+    request_body = wire::Shorten,
+    responses(
+        (status = 200, description = "The file, with its earlier end", body = wire::File),
+        (status = 404, description = "No such file for this key", body = wire::Problem),
+        (status = 410, description = "It was, and is gone", body = wire::Problem),
+        (status = 422, description = "No such life", body = wire::Problem),
+    )
+)]
+pub(super) async fn shorten(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.require(|roles| roles.client)?;
+    Query::parse(request.uri(), &[])?;
+    caller.throttle(&gate)?;
+    let file = find(&gate, &caller, &id)?;
+    let asked: wire::Shorten = read_json(request.into_body()).await?;
+    gate.pipeline.shorten(&file, ttl(&asked.ttl)?)?;
+    Ok(json(StatusCode::OK, &view(&gate, &file)?))
+}
+
+/// Destroys a file's keys, now.
+///
+/// When this is answered, no byte of the file can be opened again, by anybody.
+#[utoipa::path(
+    delete,
+    path = "/v1/files/{id}",
+    tag = "files",
+    security(("key" = [])),
+    params(("id" = String, Path, description = "The file's id")),
+    responses(
+        (status = 200, description = "The receipt; the same one again later", body = wire::Receipt),
+        (status = 404, description = "No such file for this key", body = wire::Problem),
+        (status = 410, description = "It was gone before, another way", body = wire::Problem),
+    )
+)]
+pub(super) async fn delete(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.require(|roles| roles.client)?;
+    Query::parse(request.uri(), &[])?;
+    caller.throttle(&gate)?;
+    let id: FileId = id.parse().map_err(|_| Slug::NotFound)?;
+    let receipt = match gate.pipeline.find(id, caller.tenant_id()) {
+        Some(file) => gate.pipeline.delete(&file),
+        None => gate.pipeline.receipt(id, caller.tenant_id()),
+    };
+    let receipt = receipt.ok_or(Slug::NotFound)?;
+    match receipt.destroyed.as_ref().map(|proof| proof.reason()) {
+        Some(Reason::Deleted) | None => Ok(json(StatusCode::OK, &shown(&gate, &caller, &receipt))),
+        Some(reason) => Err(Problem::gone(id, reason)),
+    }
+}
+
+/// What was accepted, and that its keys were destroyed.
+#[utoipa::path(
+    get,
+    path = "/v1/receipts/{id}",
+    tag = "receipts",
+    security(("key" = [])),
+    params(("id" = String, Path, description = "The id of a file, or of a processing request")),
+    responses(
+        (status = 200, description = "The receipt", body = wire::Receipt),
+        (status = 404, description = "No such receipt for this key", body = wire::Problem),
+    )
+)]
+pub(super) async fn receipt(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.require(|roles| roles.client || roles.owner || roles.auditor)?;
+    Query::parse(request.uri(), &[])?;
+    caller.throttle(&gate)?;
+    let id: FileId = id.parse().map_err(|_| Slug::NotFound)?;
+    // Looking for the file first ends it if it is due: its receipt is then final.
+    drop(gate.pipeline.find(id, caller.tenant_id()));
+    let receipt = gate.pipeline.receipt(id, caller.tenant_id()).ok_or(Slug::NotFound)?;
+    Ok(json(StatusCode::OK, &shown(&gate, &caller, &receipt)))
+}
+
+/// The tenant's own live file, or the problem that says what became of it. A random id and another
+/// tenant's are told apart by nothing.
+pub(super) fn find(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFile>, Problem> {
+    let id: FileId = id.parse().map_err(|_| Slug::NotFound)?;
+    if let Some(file) = gate.pipeline.find(id, caller.tenant_id()) {
+        return Ok(file);
+    }
+    let receipt = gate.pipeline.receipt(id, caller.tenant_id());
+    let over = receipt.and_then(|receipt| receipt.destroyed);
+    Err(over.map_or_else(|| Slug::NotFound.into(), |proof| Problem::gone(id, proof.reason())))
+}
+
+/// A file as it is shown: its name and type are unsealed for this, and wiped after.
+pub(super) fn view(gate: &Gate, file: &Arc<LiveFile>) -> Result<wire::File, Problem> {
+    let record = gate.pipeline.record(file)?;
+    let digests = &record.digests;
+    let named = [("sha-256", &digests.sha256), ("sha-512", &digests.sha512)];
+    let digest = (!digests.is_empty()).then(|| {
+        named.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+    });
+    Ok(wire::File {
+        id: file.id.to_string(),
+        name: record.name.clone(),
+        media_type: record.media_type.clone(),
+        declared_media_type: record.declared_media_type.clone(),
+        size: file.size(),
+        digest,
+        region: file.region.to_string(),
+        created_at: file.created.wall.rfc3339(),
+        expires_at: file.expires_at().rfc3339(),
+        downloads_left: file.claims.as_ref().map(crate::table::Claims::left),
+        state: "ready",
+        links: wire::Links {
+            this: format!("/v1/files/{}", file.id),
+            content: format!("/v1/files/{}/content", file.id),
+            receipt: format!("/v1/receipts/{}", file.id),
+        },
+    })
+}
+
+fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
+    let roles = caller.principal.roles();
+    let salt = (roles.client || roles.owner).then(|| HEXLOWER.encode(&receipt.commitment_salt));
+    let proof = receipt.destroyed.as_deref();
+    let key = |(kind, at): &(crate::keyring::KeyKind, crate::clock::Wall)| wire::ReceiptKey {
+        key: kind.as_str(),
+        destroyed_at: at.rfc3339(),
+    };
+    let blob = |(store, answer): &(&'static str, Answer)| wire::ReceiptBlob {
+        store,
+        answer: answer.as_str(),
+    };
+    wire::Receipt {
+        id: receipt.file.to_string(),
+        file: receipt.file.to_string(),
+        state: if proof.is_some() { "final" } else { "live" },
+        region: receipt.region.to_string(),
+        accepted_at: receipt.accepted_at.rfc3339(),
+        expires_at: receipt.expires_at.rfc3339(),
+        destroyed_at: proof.map(|proof| proof.at().rfc3339()),
+        reason: proof.map(|proof| proof.reason().as_str()),
+        keyring: gate.about.keyring,
+        keys: proof.map(|proof| proof.keys().iter().map(key).collect()).unwrap_or_default(),
+        blobs: receipt.blobs.iter().map(blob).collect(),
+        handed_to: receipt.handed_to.clone(),
+        accepted_limits: gate.about.accepted_limits.clone(),
+        commitment: HEXLOWER.encode(&receipt.commitment),
+        commitment_salt: salt,
+        build: gate.about.build,
+        log_index: None,
+    }
+}
+
+async fn read_json<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Problem> {
+    let bytes = body::small(body, MOST_JSON).await?;
+    serde_json::from_slice(&bytes).map_err(|_| {
+        Problem::because(Slug::BadRequest, "The body is not the JSON object this request takes.")
+    })
+}

@@ -1,0 +1,165 @@
+//! What every request passes on its way in, and every response on its way out.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use data_encoding::BASE32_NOPAD;
+
+use super::accept::Peer;
+use super::caller::Caller;
+use super::{Gate, Problem, query};
+use crate::entropy::random;
+use crate::metrics;
+use crate::policy::Presented;
+use crate::problem::Slug;
+
+/// Outermost: gives the request its id, refuses credentials in URLs, renders problems, and sets
+/// the headers that every response carries.
+pub(super) async fn finished(
+    State(gate): State<Arc<Gate>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let began = gate.clock.now().boot;
+    let id = request_id(&gate);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let mut response = if query::holds_credential(request.uri()) {
+        Problem::new(Slug::TokenInUrl).into_response()
+    } else {
+        next.run(request).await
+    };
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        metrics::count_by(metrics::PROBLEMS, "slug", problem.slug().as_str());
+        let carried = std::mem::take(response.headers_mut());
+        response = problem.render(&id);
+        // What other layers have set (CORS, Allow) stays; what the problem says wins.
+        for (name, value) in carried.iter() {
+            if !response.headers().contains_key(name) {
+                response.headers_mut().append(name, value.clone());
+            }
+        }
+    }
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert("x-request-id", value);
+    }
+    if !headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        // Of no use to anybody but a page of a listed origin.
+        headers.remove(header::ACCESS_CONTROL_EXPOSE_HEADERS);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    let status = response.status().as_u16();
+    metrics::request(known(&method), status);
+    let took = gate.clock.now().boot.since(began);
+    log(&id, &method, route.as_deref(), status, took);
+    response
+}
+
+/// The allow-list of what is ever logged of a request: our id, its method, the route's pattern,
+/// the status, and the time to the response's head.
+fn log(id: &str, method: &Method, route: Option<&str>, status: u16, took: Duration) {
+    let (method, route) = (known(method), route.unwrap_or("none"));
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    if status >= 500 {
+        tracing::warn!(request_id = id, method, route, status, took_ms, "answered");
+    } else {
+        tracing::info!(request_id = id, method, route, status, took_ms, "answered");
+    }
+}
+
+/// Lets in who shows a valid key, and anybody to what needs none.
+pub(super) async fn authenticated(
+    State(gate): State<Arc<Gate>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if is_public(request.method(), request.uri().path()) {
+        return next.run(request).await;
+    }
+    let from = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+    let rules = gate.rules.load_full();
+    let now = gate.clock.now();
+    if !from.is_none_or(|from: IpAddr| gate.throttle.may_try(from, now.boot)) {
+        return Problem::later(Slug::RateLimited, 10).into_response();
+    }
+    let principal = bearer(&request)
+        .and_then(Presented::parse)
+        .and_then(|presented| rules.policy.authenticate(&presented, now.wall));
+    let caller = principal.and_then(|principal| Caller::new(principal, rules));
+    let Some(caller) = caller else {
+        if let Some(from) = from {
+            gate.throttle.failed(from, now.boot);
+        }
+        let challenge = HeaderValue::from_static("Bearer");
+        return Problem::new(Slug::Unauthenticated)
+            .with(header::WWW_AUTHENTICATE, challenge)
+            .into_response();
+    };
+    // Only what creates something accepts it, and its handler looks at it again.
+    if request.headers().contains_key("idempotency-key") && request.uri().path() != "/v1/files" {
+        return Problem::new(Slug::IdempotencyUnsupported).into_response();
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+fn bearer(request: &Request) -> Option<&str> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn is_public(method: &Method, path: &str) -> bool {
+    method == Method::OPTIONS
+        || matches!(path, "/openapi.json" | "/docs" | "/problems")
+        || path.starts_with("/problems/")
+        || path.starts_with("/assets/")
+}
+
+/// No such route.
+pub(super) async fn nothing_here() -> Problem {
+    Problem::new(Slug::NotFound)
+}
+
+/// The route exists, for other methods.
+pub(super) async fn wrong_method() -> Problem {
+    Problem::new(Slug::MethodNotAllowed)
+}
+
+fn request_id(gate: &Gate) -> String {
+    // An id only tells requests apart: without entropy they are all alike, and still served.
+    let bytes = random::<10>(&*gate.entropy).unwrap_or_default();
+    format!("req_{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+}
+
+/// A method as a metric's label: a client cannot invent a series.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// An answer to a question asked too early or too late.
+pub(super) fn stopping(gate: &Gate) -> Result<(), Problem> {
+    if gate.shutdown.has_begun() { Err(Problem::later(Slug::ShuttingDown, 30)) } else { Ok(()) }
+}
+
+/// A response with a JSON body.
+pub(super) fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Response {
+    let bytes = serde_json::to_vec(value).unwrap_or_default();
+    (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+}

@@ -1,0 +1,191 @@
+//! From every module's errors to problem documents: exhaustive, and the only place that does it.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+use crate::body::BodyError;
+use crate::file::{FileId, Reason};
+use crate::keyring::KeyringError;
+use crate::pipeline::PipelineError;
+use crate::policy::Refusal;
+use crate::problem::Slug;
+use crate::process::ProcessError;
+use crate::wire;
+
+/// A refusal on its way out. Its detail is never built from request text.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    slug: Slug,
+    detail: Cow<'static, str>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    receipt: Option<FileId>,
+}
+
+impl Problem {
+    /// A problem that says no more than its page.
+    #[must_use]
+    pub const fn new(slug: Slug) -> Self {
+        Self::because(slug, slug.advice())
+    }
+
+    /// A problem with a detail of its own.
+    #[must_use]
+    pub const fn because(slug: Slug, detail: &'static str) -> Self {
+        Self { slug, detail: Cow::Borrowed(detail), headers: Vec::new(), receipt: None }
+    }
+
+    #[must_use]
+    pub const fn slug(&self) -> Slug {
+        self.slug
+    }
+
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    fn retry_after(self, seconds: u32) -> Self {
+        self.with(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// A file that was and is no more.
+    #[must_use]
+    pub fn gone(file: FileId, reason: Reason) -> Self {
+        let slug = match reason {
+            Reason::Deleted | Reason::Cancelled | Reason::Failed => Slug::Deleted,
+            Reason::Expired => Slug::Expired,
+            Reason::Downloaded => Slug::Downloaded,
+            Reason::Consumed => Slug::Consumed,
+            Reason::Erased => Slug::Erased,
+            Reason::KeyLost | Reason::Shutdown => Slug::KeyLost,
+        };
+        Self { receipt: Some(file), ..Self::new(slug) }
+    }
+
+    /// Asks a client to come back after `seconds`.
+    #[must_use]
+    pub fn later(slug: Slug, seconds: u32) -> Self {
+        Self::new(slug).retry_after(seconds)
+    }
+
+    /// The document, once the request's id is known.
+    pub(super) fn render(self, request_id: &str) -> Response {
+        let document = wire::Problem {
+            kind: format!("/problems/{}", self.slug.as_str()),
+            title: self.slug.title(),
+            status: self.slug.status(),
+            detail: self.detail.into_owned(),
+            request_id: request_id.to_owned(),
+            receipt: self.receipt.map(|file| format!("/v1/receipts/{file}")),
+        };
+        let json = serde_json::to_vec(&document).unwrap_or_default();
+        let mut response = Response::new(Body::from(json));
+        let status = StatusCode::from_u16(self.slug.status());
+        *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        let kind = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, kind);
+        headers.extend(self.headers);
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    /// A placeholder that `guard::finished` renders: only it knows the request's id.
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Slug> for Problem {
+    fn from(slug: Slug) -> Self {
+        Self::new(slug)
+    }
+}
+
+impl From<PipelineError> for Problem {
+    fn from(error: PipelineError) -> Self {
+        match error {
+            PipelineError::Body(error) => error.into(),
+            PipelineError::Keys(error) => error.into(),
+            PipelineError::Process(error) => error.into(),
+            PipelineError::Entropy(_) => Self::later(Slug::Overloaded, 1),
+            PipelineError::Ttl(_) => Self::new(Slug::BadTtl),
+            PipelineError::Expired => Self::new(Slug::Expired),
+            PipelineError::Downloaded => Self::new(Slug::Downloaded),
+        }
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Truncated => Self::new(Slug::TruncatedBody),
+            BodyError::TooSlow => Self::new(Slug::UploadTooSlow),
+            BodyError::TooLarge { limit } => too_large(limit),
+            BodyError::Quota => Self::later(Slug::QuotaExceeded, 60),
+            BodyError::DigestMismatch => Self::new(Slug::DigestMismatch),
+            BodyError::Multipart => Self::new(Slug::BadMultipart),
+            BodyError::Gone => Self::new(Slug::Expired),
+            BodyError::StorageFull => Self::new(Slug::StorageFull),
+            BodyError::Overloaded => Self::later(Slug::Overloaded, 1),
+            BodyError::Damaged | BodyError::Storage | BodyError::Region | BodyError::Cut => {
+                Self::new(Slug::Internal)
+            }
+        }
+    }
+}
+
+impl From<KeyringError> for Problem {
+    fn from(error: KeyringError) -> Self {
+        match error {
+            KeyringError::Full | KeyringError::Entropy(_) | KeyringError::ZeroSecret => {
+                Self::later(Slug::Overloaded, 1)
+            }
+            KeyringError::Gone(_) => Self::new(Slug::Expired),
+        }
+    }
+}
+
+impl From<ProcessError> for Problem {
+    fn from(error: ProcessError) -> Self {
+        match error {
+            ProcessError::Body(error) => error.into(),
+            ProcessError::Refused { slug, detail } => {
+                detail.map_or(Self::new(slug), |detail| Self::because(slug, detail))
+            }
+            ProcessError::Overloaded => Self::later(Slug::Overloaded, 1),
+            ProcessError::Failed => Self::new(Slug::Internal),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::RegionUnavailable => Self::new(Slug::RegionUnavailable),
+            Refusal::RegionNotPermitted => {
+                Self::because(Slug::NotPermitted, "The region is not one of the tenant's.")
+            }
+            Refusal::WrongRegion { .. } => Self::new(Slug::WrongRegion),
+            Refusal::TtlNotPermitted => {
+                Self::because(Slug::NotPermitted, "The life is longer than the tenant's longest.")
+            }
+            Refusal::StepNotPermitted => {
+                Self::because(Slug::NotPermitted, "The step is not one of the tenant's.")
+            }
+            Refusal::TooLarge { limit } => too_large(limit),
+        }
+    }
+}
+
+fn too_large(limit: u64) -> Problem {
+    let detail = format!("A file may have {limit} bytes here. Nothing was kept.");
+    Problem { detail: Cow::Owned(detail), ..Problem::new(Slug::TooLarge) }
+}

@@ -1,0 +1,145 @@
+//! The socket under a connection: it keeps slow readers to the least rate, lets a refused sender
+//! finish hearing its refusal, and ends a cut response with a reset.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::clock::{Clock, Sleep};
+use crate::intake::Pace;
+
+/// What a client that goes on sending after its refusal may still send, bytes and time.
+const DISCARD_BYTES: usize = 1 << 20;
+const DISCARD_FOR: Duration = Duration::from_secs(2);
+
+/// Set when a response on this connection was cut: what is still in the socket must not arrive as
+/// if it were the message's end.
+#[derive(Clone, Default)]
+pub(super) struct CutMark(Arc<AtomicBool>);
+
+impl CutMark {
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A client's TCP connection.
+pub(super) struct Socket {
+    tcp: TcpStream,
+    clock: Arc<dyn Clock>,
+    pace: Pace,
+    cut: CutMark,
+    farewell: Option<Farewell>,
+}
+
+/// The lingering close: our half is closed, and what still comes is thrown away for a while.
+struct Farewell {
+    until: Sleep,
+    left: usize,
+}
+
+impl Socket {
+    pub fn new(tcp: TcpStream, clock: Arc<dyn Clock>, min_rate: u64, cut: CutMark) -> Self {
+        let pace = Pace::new(clock.clone(), min_rate);
+        Self { tcp, clock, pace, cut, farewell: None }
+    }
+
+    fn wrote(
+        &mut self,
+        result: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match result {
+            Poll::Ready(Ok(bytes)) => {
+                self.pace.moved(bytes);
+                Poll::Ready(Ok(bytes))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                ready!(self.pace.poll_too_slow(cx));
+                self.cut.set();
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        self.wrote(result, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        self.wrote(result, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    /// Closes our half, then reads on for a moment: a close with unread bytes would reset the
+    /// connection, and the client would lose the answer that told it to stop.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        ready!(Pin::new(&mut this.tcp).poll_shutdown(cx))?;
+        let clock = &this.clock;
+        let farewell = this.farewell.get_or_insert_with(|| Farewell {
+            until: clock.sleep(DISCARD_FOR),
+            left: DISCARD_BYTES,
+        });
+        let mut scratch = [MaybeUninit::<u8>::uninit(); 16 << 10];
+        loop {
+            if farewell.left == 0 || farewell.until.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut bytes = ReadBuf::uninit(&mut scratch);
+            match ready!(Pin::new(&mut this.tcp).poll_read(cx, &mut bytes)) {
+                Ok(()) if !bytes.filled().is_empty() => {
+                    farewell.left = farewell.left.saturating_sub(bytes.filled().len());
+                }
+                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.cut.0.load(Ordering::Relaxed) {
+            // A reset throws away what the kernel has not sent yet. If it cannot be set the close
+            // is an ordinary one, and the message still ends before its declared length.
+            let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
+}

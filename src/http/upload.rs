@@ -1,0 +1,369 @@
+//! Taking files in over HTTP: raw, by PUT, or several in one multipart body.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, StatusCode, header};
+
+use super::body::{declared, incoming};
+use super::caller::Caller;
+use super::content::{digest_header, insert};
+use super::files::view;
+use super::guard::{json, stopping};
+use super::query::{Query, downloads, ttl};
+use super::replay::{self, Attempt};
+use super::{Gate, Problem};
+use crate::intake::{Algorithm, Digester, Expected, Parts, boundary, clean};
+use crate::pipeline::{Sealed, Upload};
+use crate::policy::{Ask, Terms};
+use crate::problem::Slug;
+use crate::table::{LiveFile, Outcome};
+use crate::wire;
+
+const PARAMETERS: [&str; 5] = ["name", "ttl", "region", "downloads", "steps"];
+
+/// Takes a file in: the body is the file. With `multipart/form-data`, every part that has a file
+/// name becomes a file, all or none.
+#[utoipa::path(
+    post,
+    path = "/v1/files",
+    tag = "files",
+    security(("key" = [])),
+    params(
+        ("name" = Option<String>, Query, description = "Or in Content-Disposition"),
+        ("ttl" = Option<String>, Query, description = "`90s` to `23h30m`; rounded down"),
+        ("region" = Option<String>, Query, description = "One of the tenant's"),
+        ("downloads" = Option<u64>, Query, description = "Gone after so many downloads"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition safe"),
+        ("Want-Repr-Digest" = Option<String>, Header, description = "RFC 9530; sha-256, sha-512"),
+        ("Repr-Digest" = Option<String>, Header, description = "Checked, else nothing is kept"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses(
+        (status = 201, description = "The file; of a multipart body, `{\"files\":[…]}`",
+            body = wire::File),
+        (status = 400, description = "Damaged body, digest or name", body = wire::Problem),
+        (status = 403, description = "The policy says no", body = wire::Problem),
+        (status = 413, description = "Too large", body = wire::Problem),
+        (status = 421, description = "Another gateway's region", body = wire::Problem),
+        (status = 422, description = "No such region or life", body = wire::Problem),
+        (status = 429, description = "Rate or quota", body = wire::Problem),
+        (status = 503, description = "No memory left", body = wire::Problem),
+        (status = 507, description = "No storage left", body = wire::Problem),
+    )
+)]
+pub(super) async fn create(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    take(&gate, &caller, request, None).await
+}
+
+/// Takes a file in under a name: `curl -T report.pdf …/v1/files/`. Each PUT makes a new file.
+#[utoipa::path(
+    put,
+    path = "/v1/files/{id}",
+    tag = "files",
+    security(("key" = [])),
+    params(("id" = String, Path, description = "Here, the new file's name")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 201, description = "The file", body = wire::File))
+)]
+pub(super) async fn put_named(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    take(&gate, &caller, request, Some(name)).await
+}
+
+/// Takes a file in without a name.
+#[utoipa::path(
+    put,
+    path = "/v1/files/",
+    tag = "files",
+    security(("key" = [])),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 201, description = "The file", body = wire::File))
+)]
+pub(super) async fn put_unnamed(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    take(&gate, &caller, request, None).await
+}
+
+/// What is asked of one upload, apart from its bytes.
+struct Wish {
+    terms: Terms,
+    name: Option<String>,
+    downloads: Option<u64>,
+    declared: Option<u64>,
+    boundary: Option<String>,
+}
+
+async fn take(
+    gate: &Arc<Gate>,
+    caller: &Caller,
+    request: Request,
+    path_name: Option<String>,
+) -> Result<Response, Problem> {
+    caller.require(|roles| roles.client)?;
+    let wish = wish(caller, &request, path_name)?;
+    let digester = digester(caller, request.headers(), wish.boundary.is_some())?;
+    let (tenant, declared) = (caller.tenant_id(), wish.declared);
+    if !gate.pipeline.has_quota(tenant, &wish.terms, declared) {
+        return Err(Problem::later(Slug::QuotaExceeded, 60));
+    }
+    caller.throttle(gate)?;
+    stopping(gate)?;
+    let attempt = replay::attempt(gate, caller, &request)?;
+    gate.pipeline.admit(declared).await?;
+    match (attempt, wish.boundary.clone()) {
+        (Attempt::Again(outcome), boundary) => {
+            let found = fingerprint_again(gate, &wish, request, boundary).await?;
+            replay::answer(gate, caller, &outcome, found)
+        }
+        (attempt, Some(boundary)) => several(gate, caller, &wish, request, boundary, attempt).await,
+        (attempt, None) => one(gate, caller, wish, request, digester, attempt).await,
+    }
+}
+
+/// Reads query and headers, and asks the policy.
+fn wish(caller: &Caller, request: &Request, path_name: Option<String>) -> Result<Wish, Problem> {
+    let query = Query::parse(request.uri(), &PARAMETERS)?;
+    if query.get("steps").is_some() {
+        let detail = "This gateway runs no jobs yet: use POST /v1/process/{steps}.";
+        return Err(Problem::because(Slug::UnknownStep, detail));
+    }
+    let content_type = text(request.headers(), &header::CONTENT_TYPE);
+    let multipart = content_type.is_some_and(|kind| {
+        kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")
+    });
+    let in_parts = multipart && path_name.is_none();
+    let boundary = match content_type.filter(|_| in_parts) {
+        Some(kind) => Some(boundary(kind)?),
+        None => None,
+    };
+    let asked_name = query.get("name").map(str::to_owned).or(path_name);
+    let asked_name = asked_name.or_else(|| disposition_name(request.headers()));
+    let name = clean(asked_name.as_deref().unwrap_or_default()).map_err(|_| Slug::BadFilename)?;
+    let declared = declared(request);
+    let ask = Ask {
+        region: query.get("region"),
+        ttl: query.get("ttl").map(ttl).transpose()?,
+        // A multipart body is longer than its files, and each of them is measured for itself.
+        declared_bytes: declared.filter(|_| boundary.is_none()),
+        steps: &[],
+    };
+    let downloads = query.get("downloads").map(downloads).transpose()?;
+    let decided = caller.rules.policy.decide(&caller.tenant, &ask);
+    let terms = decided.map_err(|refusal| elsewhere(refusal, request))?;
+    Ok(Wish { terms, name, downloads, declared, boundary })
+}
+
+/// A policy's refusal; for another gateway's region with its address, same path, no query.
+pub(super) fn elsewhere(refusal: crate::policy::Refusal, request: &Request) -> Problem {
+    let gateway = match &refusal {
+        crate::policy::Refusal::WrongRegion { gateway } => gateway.clone(),
+        _ => None,
+    };
+    let problem = Problem::from(refusal);
+    let place =
+        gateway.map(|base| format!("{}{}", base.trim_end_matches('/'), request.uri().path()));
+    match place.and_then(|place| http::HeaderValue::from_str(&place).ok()) {
+        Some(place) => problem.with(header::LOCATION, place),
+        None => problem,
+    }
+}
+
+/// What is to be hashed, as the request and the tenant's policy ask.
+fn digester(caller: &Caller, headers: &HeaderMap, multipart: bool) -> Result<Digester, Problem> {
+    let mut digester = Digester::default();
+    for name in ["content-digest", "repr-digest"] {
+        let Some(value) = text(headers, &HeaderName::from_static(name)) else { continue };
+        if multipart {
+            let detail = "A multipart body has no one digest: send each file by itself.";
+            return Err(Problem::because(Slug::BadDigest, detail));
+        }
+        digester.expect(Expected::parse(value).map_err(|_| Slug::BadDigest)?);
+    }
+    for algorithm in wanted(caller, headers)? {
+        digester.compute(algorithm);
+    }
+    Ok(digester)
+}
+
+fn wanted(caller: &Caller, headers: &HeaderMap) -> Result<Vec<Algorithm>, Problem> {
+    let header = text(headers, &HeaderName::from_static("want-repr-digest"));
+    let wanted = header.map(Algorithm::wanted).transpose().map_err(|_| Slug::BadDigest)?;
+    let always = caller.tenant.always_digest.then_some(Algorithm::Sha256);
+    Ok(wanted.flatten().into_iter().chain(always).collect())
+}
+
+/// One file, the whole body.
+async fn one(
+    gate: &Arc<Gate>,
+    caller: &Caller,
+    wish: Wish,
+    request: Request,
+    mut digester: Digester,
+    attempt: Attempt,
+) -> Result<Response, Problem> {
+    let declared_type = text(request.headers(), &header::CONTENT_TYPE).map(str::to_owned);
+    if matches!(attempt, Attempt::First(_)) {
+        digester.fingerprint(replay::head(gate, &request, &[]));
+    }
+    let upload = Upload {
+        input: incoming(request.into_body()),
+        declared: wish.declared,
+        name: wish.name,
+        declared_type,
+        downloads: wish.downloads,
+        digester,
+    };
+    let mut sealed = gate.pipeline.seal(caller.tenant_id(), &wish.terms, upload).await?;
+    let fingerprint = sealed.fingerprint();
+    let file = gate.pipeline.publish(sealed)?;
+    settle(attempt, fingerprint, std::slice::from_ref(&file), false);
+    created(gate, &[file], false)
+}
+
+/// Every file of a multipart body, or none: they become known together, after the last.
+async fn several(
+    gate: &Arc<Gate>,
+    caller: &Caller,
+    wish: &Wish,
+    request: Request,
+    boundary: String,
+    attempt: Attempt,
+) -> Result<Response, Problem> {
+    let algorithms = wanted(caller, request.headers())?;
+    let (head, body) = request.into_parts();
+    let head = Request::from_parts(head, axum::body::Body::empty());
+    let mut parts = Parts::new(incoming(body), boundary);
+    let (mut sealed, mut fingerprints): (Vec<Sealed>, Vec<_>) = (Vec::new(), Vec::new());
+    while let Some(part) = parts.next().await? {
+        let mut digester = Digester::default();
+        for algorithm in &algorithms {
+            digester.compute(*algorithm);
+        }
+        let (name, kind) = (part.name.as_str(), part.declared.as_deref().unwrap_or_default());
+        if matches!(attempt, Attempt::First(_)) {
+            digester.fingerprint(replay::head(gate, &head, &[name, kind]));
+        }
+        let upload = Upload {
+            input: part.body,
+            declared: None,
+            name: clean(&part.name).map_err(|_| Slug::BadFilename)?,
+            declared_type: part.declared,
+            downloads: wish.downloads,
+            digester,
+        };
+        let mut one = gate.pipeline.seal(caller.tenant_id(), &wish.terms, upload).await?;
+        fingerprints.extend(one.fingerprint());
+        sealed.push(one);
+    }
+    if sealed.is_empty() {
+        let detail = "No part of the body has a file name.";
+        return Err(Problem::because(Slug::BadMultipart, detail));
+    }
+    let published: Result<Vec<_>, _> =
+        sealed.into_iter().map(|sealed| gate.pipeline.publish(sealed)).collect();
+    let files = published?;
+    settle(attempt, Some(replay::join(gate, &fingerprints)), &files, true);
+    created(gate, &files, true)
+}
+
+/// Remembers what a first request with an `Idempotency-Key` made.
+fn settle(
+    attempt: Attempt,
+    fingerprint: Option<crate::table::Fingerprint>,
+    files: &[Arc<LiveFile>],
+    several: bool,
+) {
+    if let (Attempt::First(running), Some(fingerprint)) = (attempt, fingerprint) {
+        let files = files.iter().map(|file| file.id).collect();
+        running.settle(Outcome { fingerprint, files, several });
+    }
+}
+
+/// Reads a repeated request's body only to compare it with the first.
+async fn fingerprint_again(
+    gate: &Arc<Gate>,
+    wish: &Wish,
+    request: Request,
+    boundary: Option<String>,
+) -> Result<crate::table::Fingerprint, Problem> {
+    let (head, body) = request.into_parts();
+    let head = Request::from_parts(head, axum::body::Body::empty());
+    let Some(boundary) = boundary else {
+        let context = replay::head(gate, &head, &[]);
+        return replay::fingerprint(gate, &wish.terms, incoming(body), context).await;
+    };
+    let mut parts = Parts::new(incoming(body), boundary);
+    let mut fingerprints = Vec::new();
+    while let Some(part) = parts.next().await? {
+        let kind = part.declared.as_deref().unwrap_or_default();
+        let context = replay::head(gate, &head, &[&part.name, kind]);
+        fingerprints.push(replay::fingerprint(gate, &wish.terms, part.body, context).await?);
+    }
+    Ok(replay::join(gate, &fingerprints))
+}
+
+/// 201, with everything a client may want to know next.
+pub(super) fn created(
+    gate: &Gate,
+    files: &[Arc<LiveFile>],
+    several: bool,
+) -> Result<Response, Problem> {
+    let mut views = Vec::with_capacity(files.len());
+    for file in files {
+        views.push(view(gate, file)?);
+    }
+    let first = files.first().ok_or(Slug::Internal)?;
+    let region = first.region.to_string();
+    let expires_at = first.expires_at().rfc3339();
+    let (mut response, location) = if several {
+        (json(StatusCode::CREATED, &wire::Created { files: views }), "/v1/files".to_owned())
+    } else {
+        let view = views.swap_remove(0);
+        (json(StatusCode::CREATED, &view), view.links.this)
+    };
+    let headers = response.headers_mut();
+    insert(headers, header::LOCATION, &location);
+    insert(headers, HeaderName::from_static("dayfly-region"), &region);
+    insert(headers, HeaderName::from_static("dayfly-expires-at"), &expires_at);
+    if !several && let Some(digest) = digest_header(&gate.pipeline.record(first)?) {
+        insert(headers, HeaderName::from_static("repr-digest"), &digest);
+    }
+    Ok(response)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The file name in a request's Content-Disposition (RFC 6266): `filename*` before `filename`.
+fn disposition_name(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_DISPOSITION)?;
+    let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let mut plain = None;
+    for parameter in value.split(';').skip(1) {
+        let Some((name, value)) = parameter.split_once('=') else { continue };
+        match name.trim().to_ascii_lowercase().as_str() {
+            "filename*" => {
+                let encoded = value.trim().splitn(3, '\'').nth(2)?;
+                let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8();
+                return decoded.ok().map(std::borrow::Cow::into_owned);
+            }
+            "filename" => plain = Some(value.trim().trim_matches('"').replace("\\\"", "\"")),
+            _ => {}
+        }
+    }
+    plain
+}

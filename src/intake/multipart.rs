@@ -1,0 +1,153 @@
+//! `multipart/form-data` (RFC 7578), part by part as it streams.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::StreamExt;
+use multer::Multipart;
+
+use crate::body::{BodyError, ByteStream};
+
+/// Parts of any kind in one body, at most.
+const MOST_PARTS: usize = 1000;
+
+/// A file among the parts.
+pub struct Part {
+    pub name: String,
+    pub declared: Option<String>,
+    pub body: ByteStream,
+}
+
+/// The parts of a body.
+pub struct Parts {
+    multipart: Multipart<'static>,
+    seen: usize,
+    broken: Broken,
+}
+
+/// The input's own error, which the multipart parser would otherwise wrap beyond recognition.
+#[derive(Clone, Default)]
+struct Broken(Arc<Mutex<Option<BodyError>>>);
+
+impl Broken {
+    fn note(&self, error: BodyError) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    fn or_multipart(&self) -> BodyError {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.unwrap_or(BodyError::Multipart)
+    }
+}
+
+/// The boundary of a `multipart/form-data` content type.
+///
+/// # Errors
+/// When there is none, more than one, or it is not one of RFC 2046.
+pub fn boundary(content_type: &str) -> Result<String, BodyError> {
+    let named = content_type.to_ascii_lowercase().matches("boundary=").count();
+    if named != 1 {
+        return Err(BodyError::Multipart);
+    }
+    let boundary = multer::parse_boundary(content_type).map_err(|_| BodyError::Multipart)?;
+    let fits = (1..=70).contains(&boundary.len()) && boundary.bytes().all(|b| b.is_ascii_graphic());
+    if fits { Ok(boundary) } else { Err(BodyError::Multipart) }
+}
+
+impl Parts {
+    /// Reads parts from a body with this boundary.
+    #[must_use]
+    pub fn new(body: ByteStream, boundary: String) -> Self {
+        let broken = Broken::default();
+        let noting = broken.clone();
+        let body = body.inspect(move |frame| {
+            if let Err(error) = frame {
+                noting.note(*error);
+            }
+        });
+        Self { multipart: Multipart::new(body, boundary), seen: 0, broken }
+    }
+
+    /// The next part that has a file name; others are passed over. The part before must have been
+    /// read to its end.
+    ///
+    /// # Errors
+    /// When the syntax is damaged, there are too many parts, or the input fails.
+    pub async fn next(&mut self) -> Result<Option<Part>, BodyError> {
+        loop {
+            let field =
+                self.multipart.next_field().await.map_err(|_| self.broken.or_multipart())?;
+            let Some(field) = field else { return Ok(None) };
+            self.seen += 1;
+            if self.seen > MOST_PARTS {
+                return Err(BodyError::Multipart);
+            }
+            let Some(name) = field.file_name().map(str::to_owned) else { continue };
+            let declared = field.content_type().map(ToString::to_string);
+            let broken = self.broken.clone();
+            let body = field.map(move |frame| frame.map_err(|_| broken.or_multipart()));
+            return Ok(Some(Part { name, declared, body: Box::pin(body) }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::{TryStreamExt, stream};
+
+    use super::*;
+
+    fn body(text: &str) -> ByteStream {
+        let frames: Vec<_> =
+            text.as_bytes().chunks(7).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
+        Box::pin(stream::iter(frames))
+    }
+
+    async fn read(body: ByteStream) -> Result<Vec<(String, String)>, BodyError> {
+        let mut parts = Parts::new(body, "B".to_owned());
+        let mut files = Vec::new();
+        while let Some(part) = parts.next().await? {
+            let bytes: Vec<Bytes> = part.body.try_collect().await?;
+            files.push((part.name, String::from_utf8(bytes.concat()).unwrap()));
+        }
+        Ok(files)
+    }
+
+    const TWO: &str = "--B\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\n\r\n\
+        one\r\n--B\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nno file\r\n\
+        --B\r\nContent-Disposition: form-data; name=\"f\"; filename=\"b.txt\"\r\n\r\ntwo\r\n--B--\r\n";
+
+    #[tokio::test]
+    async fn parts_with_a_file_name_are_files_and_others_are_passed_over() {
+        let files = read(body(TWO)).await.unwrap();
+        assert_eq!(files, [("a.txt".into(), "one".into()), ("b.txt".into(), "two".into())]);
+    }
+
+    #[tokio::test]
+    async fn an_unfinished_body_is_damaged_and_a_broken_one_keeps_its_own_error() {
+        assert_eq!(read(body(&TWO[..TWO.len() - 20])).await, Err(BodyError::Multipart));
+        let cut = stream::iter([Err(BodyError::Truncated)]);
+        let broken = Box::pin(body(&TWO[..80]).chain(cut));
+        assert_eq!(read(broken).await, Err(BodyError::Truncated));
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_parts_are_refused() {
+        let part = "--B\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\n\r\n";
+        assert_eq!(read(body(&part.repeat(10_000))).await, Err(BodyError::Multipart));
+    }
+
+    #[test]
+    fn one_boundary_and_no_other_number() {
+        assert_eq!(boundary("multipart/form-data; boundary=abc"), Ok("abc".to_owned()));
+        for bad in [
+            "multipart/form-data",
+            "multipart/form-data; boundary=",
+            "multipart/form-data; boundary=a; boundary=b",
+            "multipart/form-data; boundary=\"a b\"",
+        ] {
+            assert_eq!(boundary(bad), Err(BodyError::Multipart), "{bad}");
+        }
+        assert!(boundary(&format!("multipart/form-data; boundary={}", "x".repeat(71))).is_err());
+    }
+}

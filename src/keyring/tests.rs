@@ -1,0 +1,122 @@
+//! Keys: what ends them, and that nothing opens after.
+
+use std::time::Duration;
+
+use super::*;
+use crate::clock::VirtualClock;
+use crate::entropy::SeededEntropy;
+
+const START: u64 = 1_800_000_000;
+
+fn keys() -> (Keys, VirtualClock) {
+    let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(START)));
+    let slab = Slab::lock().unwrap();
+    let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
+    let entropy = Arc::new(SeededEntropy::new(7));
+    (Keys::new(Arc::new(clock.clone()), entropy, epochs, slab), clock)
+}
+
+fn file(byte: u8) -> FileId {
+    FileId::from_bytes([byte; 16])
+}
+
+fn deadline(clock: &VirtualClock, ttl: u64) -> Deadline {
+    Deadline::fix(clock.now(), Duration::from_secs(ttl)).unwrap()
+}
+
+#[test]
+fn after_destruction_nothing_opens_and_the_first_reason_stands() {
+    let (keys, clock) = keys();
+    let held = keys.create(file(1), deadline(&clock, 3600)).unwrap();
+    assert!(keys.input_key(&held).is_ok());
+    let proof = keys.destroy(&held, Reason::Deleted);
+    assert_eq!(keys.input_key(&held).unwrap_err(), Gone);
+    assert_eq!(held.while_alive(clock.now(), || ()), Err(Gone));
+    clock.advance(Duration::from_secs(5));
+    let again = keys.destroy(&held, Reason::Expired);
+    assert_eq!((again.at(), again.reason()), (proof.at(), Reason::Deleted));
+    assert_eq!(keys.secrets_held(), 1, "only the epoch key is left");
+}
+
+#[test]
+fn either_clock_ends_the_keys_without_anybody_sweeping() {
+    for boot in [true, false] {
+        let (keys, clock) = keys();
+        let held = keys.create(file(1), deadline(&clock, 600)).unwrap();
+        if boot {
+            let before = clock.now().wall;
+            clock.advance(Duration::from_secs(600));
+            clock.step_wall(before);
+        } else {
+            clock.step_wall(Wall::from_unix(Duration::from_secs(START + 600)));
+        }
+        assert_eq!(keys.input_key(&held).unwrap_err(), Gone);
+        assert_eq!(held.while_alive(clock.now(), || ()), Err(Gone));
+    }
+}
+
+#[test]
+fn a_bucket_that_has_ended_takes_its_key_along_and_the_proof_says_so() {
+    let (keys, clock) = keys();
+    let held = keys.create(file(1), deadline(&clock, 3600)).unwrap();
+    let early = keys.create(file(2), deadline(&clock, 3600)).unwrap();
+    assert_eq!((keys.epochs_held(), keys.secrets_held()), (1, 3));
+    let proof = keys.destroy(&early, Reason::Deleted);
+    assert_eq!(proof.keys().len(), 1);
+    clock.advance(Duration::from_secs(3600));
+    assert_eq!(keys.sweep_epochs(), 1);
+    let proof = keys.destroy(&held, Reason::Expired);
+    assert_eq!(
+        proof.keys().iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
+        [KeyKind::FileSecret, KeyKind::Epoch]
+    );
+    assert_eq!(keys.secrets_held(), 0);
+}
+
+#[test]
+fn a_short_life_has_no_epoch_key() {
+    let (keys, clock) = keys();
+    let held = keys.create(file(1), deadline(&clock, 299)).unwrap();
+    assert!(keys.input_key(&held).is_ok());
+    assert_eq!(keys.epochs_held(), 0);
+}
+
+#[test]
+fn a_shortened_life_ends_at_the_earlier_time_and_never_grows_back() {
+    let (keys, clock) = keys();
+    let held = keys.create(file(1), deadline(&clock, 3600)).unwrap();
+    let short = held.shorten(clock.now(), Duration::from_secs(10)).unwrap();
+    let longer = held.shorten(clock.now(), Duration::from_secs(1000)).unwrap();
+    assert_eq!(short, longer);
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(keys.input_key(&held).unwrap_err(), Gone);
+}
+
+#[test]
+fn an_epoch_key_that_was_destroyed_leaves_its_files_unreadable() {
+    let (keys, clock) = keys();
+    let held = keys.create(file(1), deadline(&clock, 3600)).unwrap();
+    keys.destroy_epochs();
+    assert_eq!(keys.input_key(&held).unwrap_err(), Gone);
+    // A new key for the same bucket is another key: the old file stays shut in its cipher.
+    let other = keys.create(file(2), deadline(&clock, 3600)).unwrap();
+    assert!(keys.input_key(&other).is_ok());
+}
+
+struct Broken;
+impl Entropy for Broken {
+    fn fill(&self, out: &mut [u8]) -> Result<(), EntropyError> {
+        out.fill(0);
+        Ok(())
+    }
+}
+
+#[test]
+fn an_all_zero_secret_is_refused() {
+    let slab = Slab::lock().unwrap();
+    let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(START)));
+    let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
+    let keys = Keys::new(Arc::new(clock.clone()), Arc::new(Broken), epochs, slab);
+    let refused = keys.create(file(1), deadline(&clock, 3600)).err();
+    assert_eq!(refused, Some(KeyringError::ZeroSecret));
+}

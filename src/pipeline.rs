@@ -1,0 +1,248 @@
+//! One file's day, in order: taken in, sealed, processed, delivered, forgotten.
+//!
+//! The one place where the order of the stages is written. Everything that can end a file passes
+//! through here, and every way out ends in [`crate::shred`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::body::BodyError;
+use crate::clock::Clock;
+use crate::deliver::Delivery;
+use crate::entropy::{Entropy, EntropyError};
+use crate::file::{Deadline, FileId, Reason, TenantId, TtlError};
+use crate::intake::Limits;
+use crate::keyring::{KeyringError, Keys};
+use crate::policy::Terms;
+use crate::process::ProcessError;
+use crate::receipt::{Evidence, Receipt};
+use crate::shred::Shredder;
+use crate::table::{Census, ClaimError, LiveFile, Quotas, Table};
+use crate::tasks::{Shutdown, Tasks};
+use crate::vault::{Record, Vault};
+
+mod run;
+mod sweep;
+mod upload;
+
+pub use run::{Job, Ran};
+pub use upload::{Sealed, Upload};
+
+/// Why a stage refused or failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PipelineError {
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error(transparent)]
+    Keys(#[from] KeyringError),
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    #[error(transparent)]
+    Ttl(#[from] TtlError),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The deadline came before the last byte.
+    #[error("the file expired while it was taken in")]
+    Expired,
+    /// No download is left.
+    #[error("the file's downloads are used up")]
+    Downloaded,
+}
+
+impl From<ClaimError> for PipelineError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::NoneLeft => Self::Downloaded,
+            ClaimError::Entropy(error) => Self::Entropy(error),
+        }
+    }
+}
+
+/// The stages, and the order they run in.
+#[derive(Clone)]
+pub struct Pipeline {
+    // Dependencies.
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) quotas: Arc<Quotas>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) evidence: Arc<Evidence>,
+    pub(crate) shredder: Shredder,
+    pub(crate) tasks: Tasks,
+    pub(crate) shutdown: Shutdown,
+    // Configuration.
+    pub(crate) min_rate: u64,
+}
+
+/// Everything a [`Pipeline`] is made of.
+pub struct Parts {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub keys: Arc<Keys>,
+    pub table: Arc<Table>,
+    pub vault: Arc<Vault>,
+    pub evidence: Arc<Evidence>,
+    pub shredder: Shredder,
+    pub tasks: Tasks,
+    pub shutdown: Shutdown,
+    /// The least rate of a body, bytes per second; 0 for none.
+    pub min_rate: u64,
+}
+
+impl Pipeline {
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            clock: parts.clock,
+            entropy: parts.entropy,
+            keys: parts.keys,
+            table: parts.table,
+            quotas: Arc::default(),
+            vault: parts.vault,
+            evidence: parts.evidence,
+            shredder: parts.shredder,
+            tasks: parts.tasks,
+            shutdown: parts.shutdown,
+            min_rate: parts.min_rate,
+        }
+    }
+
+    /// A tenant's own live file.
+    #[must_use]
+    pub fn find(&self, id: FileId, tenant: TenantId) -> Option<Arc<LiveFile>> {
+        let file = self.table.get(id, tenant)?;
+        let due = file.keys.deadline().is_none_or(|deadline| deadline.is_due(self.clock.now()));
+        if due {
+            // Seen before the sweeper came by: it ends now, not at its next round.
+            self.shredder.shred(&file, Reason::Expired);
+            return None;
+        }
+        let spent = file.claims.as_ref().is_some_and(crate::table::Claims::are_spent);
+        if spent {
+            self.shredder.shred(&file, Reason::Downloaded);
+            return None;
+        }
+        Some(file)
+    }
+
+    /// A page of a tenant's files, newest first.
+    #[must_use]
+    pub fn list(
+        &self,
+        tenant: TenantId,
+        cursor: Option<u64>,
+        limit: usize,
+    ) -> (Vec<Arc<LiveFile>>, Option<u64>) {
+        self.table.list(tenant, cursor, limit)
+    }
+
+    /// The part of a file that names it.
+    ///
+    /// # Errors
+    /// When its keys are gone.
+    pub fn record(&self, file: &Arc<LiveFile>) -> Result<Record, PipelineError> {
+        Ok(self.vault.record(file)?)
+    }
+
+    /// A tenant's own receipt.
+    #[must_use]
+    pub fn receipt(&self, id: FileId, tenant: TenantId) -> Option<Receipt> {
+        self.evidence.get(id, tenant)
+    }
+
+    /// Brings a file's deadline forward.
+    ///
+    /// # Errors
+    /// When its keys are gone.
+    pub fn shorten(&self, file: &LiveFile, ttl: Duration) -> Result<(), PipelineError> {
+        let due = file.keys.shorten(self.clock.now(), ttl).map_err(|_| BodyError::Gone)?;
+        self.table.reschedule(file.id, due);
+        self.evidence.shorten(file.id, due.expires_at());
+        Ok(())
+    }
+
+    /// Destroys a file's keys; its receipt is final when this returns.
+    pub fn delete(&self, file: &LiveFile) -> Option<Receipt> {
+        self.shredder.shred(file, Reason::Deleted)
+    }
+
+    /// Delivers a part of a file. `continued` is the claim a client names to go on with.
+    ///
+    /// # Errors
+    /// When no download is left.
+    pub fn deliver(
+        &self,
+        file: &Arc<LiveFile>,
+        range: std::ops::Range<u64>,
+        continued: Option<&str>,
+    ) -> Result<(Delivery, Option<String>), PipelineError> {
+        let claims = file.claims.as_ref();
+        let claim = claims.map(|claims| claims.take(continued, &*self.entropy)).transpose()?;
+        let token = claim.as_ref().map(crate::table::Claim::token);
+        let bytes = range.end - range.start;
+        let plain = self.vault.open(file, range);
+        let this = self.clone();
+        let when_ended = Box::new(move |file: &Arc<LiveFile>, _whole| this.after_delivery(file));
+        Ok((Delivery::new(file.clone(), plain, Some(bytes), claim, when_ended), token))
+    }
+
+    /// A counted file is shredded as soon as nothing of it can be delivered any more: at once, or
+    /// when the last broken delivery can no longer be continued.
+    fn after_delivery(&self, file: &Arc<LiveFile>) {
+        let Some(claims) = &file.claims else { return };
+        if claims.left() > 0 || file.keys.deadline().is_none() {
+            return;
+        }
+        if claims.are_spent() {
+            self.shredder.shred(file, Reason::Downloaded);
+            return;
+        }
+        let (this, file) = (self.clone(), file.clone());
+        self.tasks.spawn(async move {
+            let wait = this.clock.sleep(crate::table::CONTINUE_WITHIN);
+            futures_util::future::select(wait, std::pin::pin!(this.shutdown.begun())).await;
+            if file.claims.as_ref().is_some_and(crate::table::Claims::are_spent) {
+                this.shredder.shred(&file, Reason::Downloaded);
+            }
+        });
+    }
+
+    /// What lives, in numbers.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        self.table.census(self.clock.now())
+    }
+
+    /// Completes once no blob waits to be released.
+    pub async fn cleaned(&self) {
+        while self.shredder.pending() > 0 {
+            self.clock.sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// What memory and store hold.
+    #[must_use]
+    pub fn usage(&self) -> crate::store::Usage {
+        self.vault.usage()
+    }
+
+    /// Blobs without keys that still wait to be released.
+    #[must_use]
+    pub fn pending_deletes(&self) -> u64 {
+        self.shredder.pending()
+    }
+
+    fn limits(&self, terms: &Terms) -> Limits {
+        Limits {
+            file_bytes: terms.max_bytes,
+            live_bytes: terms.max_live_bytes,
+            min_rate: self.min_rate,
+        }
+    }
+
+    fn deadline(&self, terms: &Terms) -> Result<Deadline, TtlError> {
+        Deadline::fix(self.clock.now(), terms.ttl)
+    }
+}

@@ -1,0 +1,78 @@
+//! Several steps, one behind the other.
+
+use std::sync::Arc;
+
+use super::{Options, Output, Password, ProcessError, Processor, Step, StepStream};
+use crate::problem::Slug;
+use crate::process::options::bad;
+
+/// The steps a request names, pipelines expanded; not yet told their options.
+pub struct Steps(Vec<(String, Arc<dyn Processor>)>);
+
+/// Steps that are ready to run.
+pub struct Plan(Vec<Box<dyn Step>>);
+
+impl Steps {
+    pub(super) fn new(steps: Vec<(String, Arc<dyn Processor>)>) -> Self {
+        Self(steps)
+    }
+
+    /// The names, for the tenant's policy to judge.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Hands each step its options out of the query's pairs: plain keys for a single step,
+    /// `step.key` for several. A document's password comes apart from them.
+    ///
+    /// # Errors
+    /// `secret-in-url` for a password among the pairs, `bad-option` for a key no step takes.
+    pub fn prepare(
+        &self,
+        query: &[(String, String)],
+        password: Option<&Password>,
+    ) -> Result<Plan, ProcessError> {
+        let is_secret = |key: &str| key.rsplit('.').next() == Some("password");
+        if query.iter().any(|(key, _)| is_secret(key)) {
+            return Err(ProcessError::refused(Slug::SecretInUrl));
+        }
+        let single = self.0.len() == 1;
+        let meant_for = |key: &str, step: &str| -> Option<String> {
+            let prefixed = key.strip_prefix(step).and_then(|rest| rest.strip_prefix('.'));
+            prefixed.or(single.then_some(key)).map(str::to_owned)
+        };
+        let taken = |key: &str| self.names().any(|step| meant_for(key, step).is_some());
+        if !query.iter().all(|(key, _)| taken(key)) {
+            return Err(bad("with several steps an option is written step.option"));
+        }
+        let prepare = |(name, processor): &(String, Arc<dyn Processor>)| {
+            let pair = |(key, value): &(String, String)| {
+                meant_for(key, name).map(|key| (key, value.clone()))
+            };
+            let pairs = query.iter().filter_map(pair).collect();
+            processor.prepare(&Options { pairs, password: password.cloned() })
+        };
+        Ok(Plan(self.0.iter().map(prepare).collect::<Result<_, _>>()?))
+    }
+}
+
+impl Plan {
+    /// Whether the head may be sent as soon as [`Plan::run`] returns. If not, one of the steps
+    /// can still refuse, and the caller collects the output first.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        self.0.iter().all(|step| step.streams())
+    }
+
+    /// Runs the steps, each on the output of the one before.
+    ///
+    /// # Errors
+    /// The first step's that refuses; later errors end the output's body.
+    pub async fn run(self, input: StepStream) -> Result<Output, ProcessError> {
+        let mut output = Output { media_type: "application/octet-stream", body: input };
+        for step in self.0 {
+            output = step.run(output.body).await?;
+        }
+        Ok(output)
+    }
+}

@@ -1,0 +1,62 @@
+//! Office packages: zip members, read within bounds.
+
+use std::io::{Cursor, Read};
+
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::super::frame::Fault;
+use super::plain;
+
+/// Bytes all members read may unpack to.
+const MAX_UNPACKED: u64 = 96 << 20;
+
+/// A member larger than this may not unpack to more than `MAX_RATIO` times its packed size.
+const RATIO_FROM: u64 = 8 << 20;
+const MAX_RATIO: u64 = 200;
+
+/// Members a package may have.
+const MAX_MEMBERS: usize = 10_000;
+
+pub(super) struct Package<'d> {
+    archive: ZipArchive<Cursor<&'d [u8]>>,
+    left: u64,
+}
+
+impl<'d> Package<'d> {
+    pub(super) fn open(document: &'d [u8]) -> Result<Self, Fault> {
+        let archive = ZipArchive::new(Cursor::new(document)).map_err(|_| Fault::Damaged)?;
+        if archive.len() > MAX_MEMBERS {
+            return Err(Fault::Complex);
+        }
+        Ok(Self { archive, left: MAX_UNPACKED })
+    }
+
+    /// The text of a member, found regardless of case; `None` if there is none of that name.
+    pub(super) fn read(&mut self, name: &str) -> Result<Option<String>, Fault> {
+        let same = |known: &&[u8]| known.eq_ignore_ascii_case(name.as_bytes());
+        let exact = self.archive.index_for_name(name);
+        let Some(index) = exact.or_else(|| self.archive.file_names_raw().position(|n| same(&n)))
+        else {
+            return Ok(None);
+        };
+        let member = match self.archive.by_index(index) {
+            Ok(member) => member,
+            Err(ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED)) => {
+                return Err(Fault::Encrypted);
+            }
+            Err(_) => return Err(Fault::Damaged),
+        };
+        let packed = member.compressed_size();
+        let most = self.left.min(packed.saturating_mul(MAX_RATIO).max(RATIO_FROM));
+        // Counted while it unpacks: what the header declares is the sender's word.
+        let mut bytes = Vec::new();
+        let read = member.take(most + 1).read_to_end(&mut bytes);
+        if bytes.len() as u64 > most {
+            return Err(Fault::Bomb);
+        }
+        read.map_err(|_| Fault::Damaged)?;
+        self.left -= bytes.len() as u64;
+        Ok(Some(plain::decode(&bytes)))
+    }
+}

@@ -1,0 +1,107 @@
+//! The worker's side of a document step: one request, one document, one answer, and its end.
+
+use std::io::{self, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use super::frame::{Fault, Kind, MAX_PAYLOAD, MAX_REQUEST, MediaType, Request};
+use super::{detect, selftest, text};
+use crate::jail;
+
+/// What a document step made of a document.
+pub(super) struct Answer {
+    pub media_type: MediaType,
+    pub bytes: Vec<u8>,
+}
+
+/// The worker's own main. It runs on the first thread, whose stack grows to the limit it was
+/// given: a recursion that overflows it ends this process and nothing else.
+#[must_use]
+pub fn worker_main() -> ExitCode {
+    if jail::settle_worker().is_err() {
+        return ExitCode::FAILURE;
+    }
+    // A panic's message may quote the document.
+    std::panic::set_hook(Box::new(|_| {}));
+    let answer = catch_unwind(AssertUnwindSafe(|| work(&mut Pipe))).unwrap_or(Err(Fault::Damaged));
+    match write_answer(&mut Pipe, &answer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn work(input: &mut impl Read) -> Result<Answer, Fault> {
+    let request = read_request(input).map_err(|_| Fault::Limit)?;
+    if request.step == selftest::NAME && !selftest::reads(&request) {
+        return selftest::answer(&request);
+    }
+    let mut document = Vec::new();
+    let most = request.max_document.saturating_add(1);
+    input.take(most).read_to_end(&mut document).map_err(|_| Fault::Limit)?;
+    if document.len() as u64 > request.max_document {
+        return Err(Fault::Limit);
+    }
+    let answer = match request.step.as_str() {
+        "detect" => detect::answer(&request, &document),
+        "text" => text::answer(&request, &document),
+        selftest::NAME => selftest::answer(&request),
+        _ => return Err(Fault::Unsupported),
+    }?;
+    // Told as a fault, so that the gateway need not read it all to find out.
+    if answer.bytes.len() as u64 > request.max_output {
+        return Err(Fault::Limit);
+    }
+    Ok(answer)
+}
+
+fn read_request(input: &mut impl Read) -> io::Result<Request> {
+    let mut length = [0; 4];
+    input.read_exact(&mut length)?;
+    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+    if length > MAX_REQUEST {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut json = vec![0; length];
+    input.read_exact(&mut json)?;
+    Ok(serde_json::from_slice(&json)?)
+}
+
+fn write_answer(out: &mut impl Write, answer: &Result<Answer, Fault>) -> io::Result<()> {
+    match answer {
+        Ok(answer) => {
+            write_frame(out, Kind::Head, answer.media_type.as_str().as_bytes())?;
+            for piece in answer.bytes.chunks(MAX_PAYLOAD) {
+                write_frame(out, Kind::Data, piece)?;
+            }
+            write_frame(out, Kind::End, b"")
+        }
+        Err(fault) => write_frame(out, Kind::Problem, fault.slug().as_str().as_bytes()),
+    }
+}
+
+pub(super) fn write_frame(out: &mut impl Write, kind: Kind, payload: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let mut head = [kind as u8, 0, 0, 0, 0];
+    head[1..].copy_from_slice(&length.to_le_bytes());
+    out.write_all(&head)?;
+    out.write_all(payload)
+}
+
+/// The worker's two pipes, unbuffered: the standard handles copy, and scan for line ends.
+pub(super) struct Pipe;
+
+impl Read for Pipe {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(rustix::stdio::stdin(), into)?)
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(rustix::stdio::stdout(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

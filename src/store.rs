@@ -1,0 +1,120 @@
+//! Where sealed bytes rest. A store sees nothing but sealed runs, and only `crypto` makes those.
+//!
+//! A blob becomes readable when its writer is committed, which demands the segment's end, which
+//! only a sealer that reached the end of its input can give. It is deleted with a [`Doomed`].
+
+use async_trait::async_trait;
+
+use crate::body::{BodyError, Buffer};
+use crate::crypto::{SealedRun, SegmentEnd};
+use crate::keyring::Doomed;
+use crate::region::Region;
+
+mod local;
+mod memory;
+
+pub use local::LocalStore;
+pub use memory::MemoryStore;
+
+/// What can go wrong in any store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No room: the disk's, or the operator's limit.
+    #[error("the store is full")]
+    Full,
+    /// The blob is not there.
+    #[error("the store does not hold this blob")]
+    Missing,
+    /// The store failed; trying again may help.
+    #[error("the store failed")]
+    Failed,
+}
+
+impl From<StoreError> for BodyError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full => Self::StorageFull,
+            StoreError::Missing | StoreError::Failed => Self::Storage,
+        }
+    }
+}
+
+/// A committed blob's name in its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobId(u64);
+
+/// What a store answered to a delete, as receipts repeat it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The bytes are released.
+    Deleted,
+    /// Not yet: the delete is being retried.
+    Pending,
+}
+
+impl Answer {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::Pending => "pending",
+        }
+    }
+}
+
+/// Sealed bytes held, in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub blobs: u64,
+    pub bytes: u64,
+}
+
+/// A place for sealed segments, pinned to one region.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Its name in receipts, status and metrics.
+    fn name(&self) -> &'static str;
+
+    /// The region its bytes rest in.
+    fn region(&self) -> Region;
+
+    /// Starts a blob.
+    ///
+    /// # Errors
+    /// When the store has no room or fails.
+    async fn begin(&self) -> Result<Box<dyn BlobWriter>, StoreError>;
+
+    /// Fills `into` with the sealed bytes that start at `offset`.
+    ///
+    /// # Errors
+    /// When the blob is missing, shorter, or the store fails.
+    async fn read(&self, blob: BlobId, offset: u64, into: &mut Buffer) -> Result<(), StoreError>;
+
+    /// Releases a blob's bytes. Deleting what is gone already succeeds.
+    ///
+    /// # Errors
+    /// When the store fails; the caller tries again until it succeeds.
+    async fn delete(&self, blob: BlobId, leave: Doomed<'_>) -> Result<Answer, StoreError>;
+
+    /// What it holds.
+    fn usage(&self) -> Usage;
+}
+
+/// A blob being written. Dropped before its commit, it leaves nothing behind.
+#[async_trait]
+pub trait BlobWriter: Send {
+    /// Adds the next run.
+    ///
+    /// # Errors
+    /// When the store has no room or fails; the writer is then of no more use.
+    async fn append(&mut self, run: SealedRun) -> Result<(), StoreError>;
+
+    /// Makes the blob readable.
+    ///
+    /// # Errors
+    /// When the store fails.
+    async fn commit(self: Box<Self>, end: &SegmentEnd) -> Result<BlobId, StoreError>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! Downloads that are counted: `downloads=n` lets exactly n deliveries begin.
+//!
+//! A claim is reserved before the response's head, spent for good with the first body byte, and
+//! given back if that byte never leaves. A delivery that breaks may be continued under its claim
+//! for [`CONTINUE_WITHIN`], counted from its first break. When no claim is left and none can be
+//! continued, the file is spent and is shredded.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use data_encoding::BASE32_NOPAD;
+
+use crate::clock::{Boot, Clock};
+use crate::entropy::{Entropy, EntropyError, random};
+
+/// How long a broken delivery may be continued.
+pub const CONTINUE_WITHIN: Duration = Duration::from_secs(60);
+
+type Token = [u8; 16];
+
+/// The downloads a file has left.
+#[derive(Clone)]
+pub struct Claims {
+    clock: Arc<dyn Clock>,
+    tally: Arc<Mutex<Tally>>,
+}
+
+struct Tally {
+    left: u64,
+    claims: HashMap<Token, State>,
+}
+
+struct State {
+    /// Deliveries running under the claim now.
+    running: u32,
+    /// Until when it may be continued; set by its first break.
+    until: Option<Boot>,
+}
+
+/// Why a delivery may not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    #[error("no download is left")]
+    NoneLeft,
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}
+
+/// One delivery's right to the bytes; its end is settled when it is dropped.
+pub struct Claim {
+    claims: Claims,
+    token: Token,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Reserved,
+    Continued,
+    Sending,
+    Whole,
+}
+
+impl Claims {
+    /// `n` downloads, none spent.
+    #[must_use]
+    pub fn new(n: u64, clock: Arc<dyn Clock>) -> Self {
+        let tally = Arc::new(Mutex::new(Tally { left: n, claims: HashMap::new() }));
+        Self { clock, tally }
+    }
+
+    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Downloads left to begin.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.tally().left
+    }
+
+    /// Continues the claim named `continued`, if it is one that may be; otherwise takes a new one.
+    ///
+    /// # Errors
+    /// When none is left.
+    pub fn take(
+        &self,
+        continued: Option<&str>,
+        entropy: &dyn Entropy,
+    ) -> Result<Claim, ClaimError> {
+        let fresh: Token = random(entropy)?;
+        let now = self.clock.now().boot;
+        let mut tally = self.tally();
+        if let Some(token) = continued.and_then(parse)
+            && let Some(state) = tally.claims.get_mut(&token)
+            && state.until.is_none_or(|until| now < until)
+        {
+            // Coming back is what breaks the delivery that may still seem to run here.
+            state.until.get_or_insert(now.plus(CONTINUE_WITHIN));
+            state.running += 1;
+            return Ok(Claim { claims: self.clone(), token, progress: Progress::Continued });
+        }
+        tally.left = tally.left.checked_sub(1).ok_or(ClaimError::NoneLeft)?;
+        tally.claims.insert(fresh, State { running: 1, until: None });
+        Ok(Claim { claims: self.clone(), token: fresh, progress: Progress::Reserved })
+    }
+
+    /// Whether nothing can be delivered any more: no download left, none running, none that may
+    /// still be continued.
+    #[must_use]
+    pub fn are_spent(&self) -> bool {
+        let now = self.clock.now().boot;
+        let mut tally = self.tally();
+        tally
+            .claims
+            .retain(|_, state| state.running > 0 || state.until.is_some_and(|until| now < until));
+        tally.left == 0 && tally.claims.is_empty()
+    }
+
+    fn settle(&self, token: Token, progress: Progress) {
+        let now = self.clock.now().boot;
+        let mut tally = self.tally();
+        let Some(state) = tally.claims.get_mut(&token) else { return };
+        state.running -= 1;
+        match progress {
+            Progress::Reserved => {
+                tally.claims.remove(&token);
+                tally.left += 1;
+            }
+            // Whoever got everything needs no second chance, whatever else runs under the claim.
+            Progress::Whole => state.until = Some(now),
+            Progress::Sending | Progress::Continued => {
+                state.until.get_or_insert(now.plus(CONTINUE_WITHIN));
+            }
+        }
+    }
+}
+
+impl Claim {
+    /// The value of `Dayfly-Claim`.
+    #[must_use]
+    pub fn token(&self) -> String {
+        BASE32_NOPAD.encode(&self.token).to_ascii_lowercase()
+    }
+
+    /// The first body byte leaves: from here on the download is spent.
+    pub fn spend(&mut self) {
+        if self.progress != Progress::Whole {
+            self.progress = Progress::Sending;
+        }
+    }
+
+    /// The last byte of the delivery has left.
+    pub fn complete(&mut self) {
+        self.progress = Progress::Whole;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.claims.settle(self.token, self.progress);
+    }
+}
+
+fn parse(text: &str) -> Option<Token> {
+    let bytes = BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()?;
+    bytes.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{VirtualClock, Wall};
+    use crate::entropy::SeededEntropy;
+
+    fn claims(n: u64) -> (Claims, VirtualClock, SeededEntropy) {
+        let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(1_800_000_000)));
+        (Claims::new(n, Arc::new(clock.clone())), clock, SeededEntropy::new(1))
+    }
+
+    #[test]
+    fn exactly_n_of_many_get_through() {
+        let (claims, _, entropy) = claims(3);
+        let held: Vec<_> = (0..10).filter_map(|_| claims.take(None, &entropy).ok()).collect();
+        assert_eq!(held.len(), 3);
+        for mut claim in held {
+            claim.spend();
+            claim.complete();
+        }
+        assert!(claims.are_spent());
+    }
+
+    #[test]
+    fn a_claim_whose_first_byte_never_left_is_given_back() {
+        let (claims, _, entropy) = claims(1);
+        drop(claims.take(None, &entropy).unwrap());
+        assert_eq!(claims.left(), 1);
+        assert!(!claims.are_spent());
+    }
+
+    #[test]
+    fn a_broken_delivery_continues_for_a_minute_from_its_first_break() {
+        let (claims, clock, entropy) = claims(1);
+        let mut claim = claims.take(None, &entropy).unwrap();
+        claim.spend();
+        let token = claim.token();
+        drop(claim);
+        assert!(!claims.are_spent());
+        assert!(claims.take(None, &entropy).is_err(), "a range without it spends a claim");
+        clock.advance(Duration::from_secs(40));
+        drop(claims.take(Some(&token), &entropy).unwrap());
+        clock.advance(Duration::from_secs(21));
+        assert!(claims.take(Some(&token), &entropy).is_err(), "a second break adds no time");
+        assert!(claims.are_spent());
+    }
+
+    #[test]
+    fn a_whole_delivery_cannot_be_continued() {
+        let (claims, _, entropy) = claims(2);
+        let mut claim = claims.take(None, &entropy).unwrap();
+        claim.spend();
+        claim.complete();
+        let token = claim.token();
+        drop(claim);
+        drop(claims.take(Some(&token), &entropy).unwrap());
+        assert_eq!(claims.left(), 1, "the name of a finished claim is no claim");
+    }
+}

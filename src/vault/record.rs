@@ -1,0 +1,69 @@
+//! What a file is called and what it claims to be: sealed like its bytes (VAULT.md, rule 1).
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::{Sealing, Vault, header};
+use crate::body::BodyError;
+use crate::crypto::{SealedRecord, open_record, seal_record};
+use crate::file::Role;
+use crate::table::LiveFile;
+
+/// Digests of a file's bytes, base64 (RFC 9530).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Zeroize)]
+pub struct Digests {
+    #[serde(rename = "sha-256", skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    #[serde(rename = "sha-512", skip_serializing_if = "Option::is_none")]
+    pub sha512: Option<String>,
+}
+
+impl Digests {
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.sha256.is_none() && self.sha512.is_none()
+    }
+}
+
+/// The part of a file that names it. Wiped when dropped.
+#[derive(Default, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct Record {
+    pub name: Option<String>,
+    pub media_type: String,
+    pub declared_media_type: Option<String>,
+    pub digests: Digests,
+}
+
+impl Vault {
+    /// Seals a record under its file's keys.
+    ///
+    /// # Errors
+    /// When the keys are gone or the random source fails.
+    pub fn seal_record(
+        &self,
+        sealing: Sealing<'_>,
+        record: &Record,
+    ) -> Result<SealedRecord, BodyError> {
+        let plain = serde_json::to_vec(record).map(Zeroizing::new).map_err(|_| BodyError::Cut)?;
+        let sealing = Sealing { role: Role::Record, ..sealing };
+        let input_key = self.keys.input_key(sealing.keys).map_err(|_| BodyError::Gone)?;
+        let header = sealing.header();
+        seal_record(&header, &sealing.tenant, input_key, &*self.entropy, &plain)
+            .map_err(|_| BodyError::Cut)
+    }
+
+    /// Opens a file's record.
+    ///
+    /// # Errors
+    /// When the keys are gone, or the record is not the one that was sealed.
+    pub fn record(&self, file: &Arc<LiveFile>) -> Result<Record, BodyError> {
+        let input_key = self.keys.input_key(&file.keys).map_err(|_| BodyError::Gone)?;
+        let header = header(file, Role::Record, 0);
+        let sealed = file.record.as_ref().ok_or(BodyError::Damaged)?;
+        let listed = sealed.end().commitment();
+        let plain = open_record(&header, &file.tenant, input_key, listed, sealed.as_slice())?;
+        serde_json::from_slice(&plain).map_err(|_| BodyError::Damaged)
+    }
+}

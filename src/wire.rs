@@ -1,0 +1,212 @@
+//! The JSON shapes of the contract, and nothing else: what goes over the wire, in which words.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A file, as its owner sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct File {
+    /// `file_` and 26 base32 characters.
+    pub id: String,
+    pub name: Option<String>,
+    /// As the content tells it, or else as it was declared.
+    pub media_type: String,
+    pub declared_media_type: Option<String>,
+    /// Bytes.
+    pub size: u64,
+    /// Base64 by algorithm, where one was asked for or sent.
+    pub digest: Option<BTreeMap<&'static str, String>>,
+    pub region: String,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// RFC 3339, UTC. The file is gone from this moment on.
+    pub expires_at: String,
+    /// Downloads left to begin; null for no limit.
+    pub downloads_left: Option<u64>,
+    /// Always `ready`: a file that is not complete is not shown.
+    pub state: &'static str,
+    pub links: Links,
+}
+
+/// Where a file's parts are, relative to the gateway.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Links {
+    #[serde(rename = "self")]
+    pub this: String,
+    pub content: String,
+    pub receipt: String,
+}
+
+/// A page of files, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FileList {
+    pub files: Vec<File>,
+    /// To be sent as `cursor` for the next page; null on the last.
+    pub cursor: Option<String>,
+}
+
+/// The files of one multipart upload.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Created {
+    pub files: Vec<File>,
+}
+
+/// A shorter life.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shorten {
+    /// From now on, like `90s`, `15m`, `4h`, `23h30m`. It can only end the life earlier.
+    pub ttl: String,
+}
+
+/// The statement about one file's acceptance and destruction.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Receipt {
+    /// The file's id.
+    pub id: String,
+    pub file: String,
+    /// `live` or `final`.
+    pub state: &'static str,
+    pub region: String,
+    pub accepted_at: String,
+    pub expires_at: String,
+    pub destroyed_at: Option<String>,
+    /// `deleted`, `expired`, `downloaded`, `consumed`, `cancelled`, `failed`, `erased`, `key-lost`
+    /// or `shutdown`; null while the file lives.
+    pub reason: Option<&'static str>,
+    /// Which backend kept the epoch keys.
+    pub keyring: &'static str,
+    /// The keys destroyed.
+    pub keys: Vec<ReceiptKey>,
+    /// What the stores answered to the deletes.
+    pub blobs: Vec<ReceiptBlob>,
+    /// Processors that were handed plaintext.
+    pub handed_to: Vec<String>,
+    /// Limits of this machine that the operator accepted by name.
+    pub accepted_limits: Vec<String>,
+    /// Over the segments' commitments, hex.
+    pub commitment: String,
+    /// Hex; for the tenant's own client and owner keys.
+    pub commitment_salt: Option<String>,
+    pub build: &'static str,
+    /// The receipt's place in the log of proofs; null while there is no log.
+    pub log_index: Option<u64>,
+}
+
+/// A key that was destroyed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReceiptKey {
+    /// `file_secret` or `epoch`.
+    pub key: &'static str,
+    pub destroyed_at: String,
+}
+
+/// A blob and its store's answer: `pending` or `deleted`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReceiptBlob {
+    pub store: &'static str,
+    pub answer: &'static str,
+}
+
+/// RFC 9457.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// `/problems/<slug>`, a page the gateway serves.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: &'static str,
+    pub status: u16,
+    /// In the gateway's own words, never the request's.
+    pub detail: String,
+    pub request_id: String,
+    /// Where a file is gone: its receipt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
+}
+
+/// The regions this gateway knows.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Regions {
+    pub regions: Vec<Region>,
+}
+
+/// One region.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Region {
+    pub name: String,
+    pub jurisdiction: Option<String>,
+    /// Base URL of the gateway that holds it; null for this one.
+    pub gateway: Option<String>,
+    /// Whether this gateway runs in it.
+    pub here: bool,
+    /// What was checked of this gateway's storage; null for other regions.
+    pub checked: Option<RegionCheck>,
+}
+
+/// What this gateway's storage is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RegionCheck {
+    pub store: &'static str,
+    pub at: String,
+}
+
+/// The processing steps on offer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Processors {
+    pub processors: Vec<Processor>,
+}
+
+/// One step.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Processor {
+    pub name: String,
+    pub media_types: Vec<&'static str>,
+    /// A JSON Schema of its options.
+    #[schema(value_type = Object)]
+    pub options: serde_json::Value,
+}
+
+/// Whose key this is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Whoami {
+    pub tenant: String,
+    pub display_name: Option<String>,
+    pub key: String,
+    pub roles: Vec<&'static str>,
+    pub regions: Vec<String>,
+    /// The longest life this tenant may ask for, seconds.
+    pub max_ttl_seconds: u64,
+    /// The largest file, bytes.
+    pub max_file_bytes: u64,
+}
+
+/// The state of the instance.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Status {
+    pub version: &'static str,
+    pub build: &'static str,
+    pub region: String,
+    pub keyring: &'static str,
+    /// What kind of locked pages hold the secrets.
+    pub pages: &'static str,
+    pub store: &'static str,
+    pub counts: Counts,
+    pub oldest_live_seconds: u64,
+    /// Files alive past their deadline: must be 0.
+    pub overdue_deletions: u64,
+    pub accepted_limits: Vec<String>,
+    pub policy_loaded_at: String,
+}
+
+/// How much there is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Counts {
+    pub live_files: u64,
+    /// Plaintext bytes of all live files.
+    pub live_bytes: u64,
+    pub blobs: u64,
+    /// Blobs without keys that wait to be deleted.
+    pub pending_deletes: u64,
+}

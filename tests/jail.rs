@@ -1,0 +1,413 @@
+//! What a hostile document can do to the gateway: cost its own request, and nothing else.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails loudly")]
+
+use std::io::{Cursor, Read, Write};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dayfly::body::{BodyError, Pool};
+use dayfly::budget::{Budget, PATIENCE};
+use dayfly::clock::{Clock, SystemClock, VirtualClock, Wall};
+use dayfly::jail::{Jail, JailError, Limits, Zygote};
+use dayfly::problem::Slug;
+use dayfly::process::{
+    Act, DocumentRoom, Output, Password, ProcessError, Registry, Step, StepStream, selftest,
+};
+use dayfly::tasks::Tasks;
+use futures_util::{FutureExt, StreamExt, future, stream};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_dayfly");
+
+/// A clock that stands still: nobody runs out of patience, no timer fires.
+fn still() -> VirtualClock {
+    VirtualClock::at(Wall::from_unix(Duration::from_secs(1_800_000_000)))
+}
+
+fn jail(workers: usize, clock: Arc<dyn Clock>) -> (Jail, Pid) {
+    let zygote = Zygote::start(Path::new(PROGRAM)).unwrap();
+    let pid = zygote.pid();
+    let workers = NonZeroUsize::new(workers).unwrap();
+    (Jail::new(zygote, workers, Tasks::default(), clock).unwrap(), pid)
+}
+
+fn room(workers: usize, limits: Limits, clock: Arc<dyn Clock>) -> DocumentRoom {
+    let (jail, _) = jail(workers, clock.clone());
+    let pool = Pool::new(Budget::of(64 << 20), 256 << 10);
+    DocumentRoom { jail: Arc::new(jail), pool, clock, limits, max_document: 64 << 20 }
+}
+
+fn short() -> Limits {
+    let wall = Duration::from_millis(300);
+    Limits { wall, memory_bytes: 256 << 20, output_bytes: 1 << 20, ..Limits::default() }
+}
+
+fn input(bytes: impl Into<Bytes>) -> StepStream {
+    Box::pin(stream::iter([Ok(bytes.into())]))
+}
+
+async fn collect(output: Output) -> Result<Vec<u8>, ProcessError> {
+    let (mut body, mut all) = (output.body, Vec::new());
+    while let Some(bytes) = body.next().await {
+        all.extend_from_slice(&bytes?);
+    }
+    Ok(all)
+}
+
+async fn run(step: Box<dyn Step>, input: StepStream) -> Result<Vec<u8>, ProcessError> {
+    collect(step.run(input).await?).await
+}
+
+fn slug(result: &Result<Vec<u8>, ProcessError>) -> Option<Slug> {
+    match result {
+        Err(ProcessError::Refused { slug, .. }) => Some(*slug),
+        _ => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_sees_nothing_of_the_gateway() {
+    let room = room(1, Limits::default(), Arc::new(SystemClock));
+    let answer = run(selftest(room, Act::LookAround).unwrap(), input("x")).await.unwrap();
+    let seen: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(seen["environment"], 0);
+    assert_eq!(seen["arguments"], 1);
+    assert_eq!(seen["descriptors"], json!([0, 1, 2]));
+    assert_eq!(seen["can_open"], false);
+    assert_eq!(seen["dumpable"], false);
+    assert_eq!(seen["new_privileges"], false);
+    assert_eq!(seen["memory"], 512 << 20);
+    for none in ["file_size", "core", "processes"] {
+        assert_eq!(seen[none], 0, "{none}");
+    }
+}
+
+/// One place for all: the next act starts only when the last one's process has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_to_misbehave_costs_one_request() {
+    let room = room(1, short(), Arc::new(SystemClock));
+    for act in Act::ALL {
+        let expected = match act {
+            Act::LookAround | Act::Hurry => continue,
+            Act::Panic => Slug::DocumentDamaged,
+            _ => Slug::ProcessorLimit,
+        };
+        let mut slot = room.clone();
+        if *act == Act::Allocate {
+            // The memory limit is to end it, not the timer.
+            slot.limits.wall = Duration::from_secs(30);
+        }
+        let result = run(selftest(slot, *act).unwrap(), input(vec![0; 100_000])).await;
+        assert_eq!(slug(&result), Some(expected), "{act:?}: {result:?}");
+    }
+    let result = run(selftest(room.clone(), Act::LookAround).unwrap(), input("x")).await;
+    assert!(result.is_ok(), "the jail still works: {result:?}");
+    assert_eq!(room.pool.budget().used(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kill_timer_runs_by_the_clock_and_only_once_the_input_has_ended() {
+    let clock = still();
+    let (jail, _) = jail(1, Arc::new(clock.clone()));
+    let mut worker = jail.spawn(&short()).await.unwrap();
+    clock.advance(Duration::from_secs(3600));
+    assert!(worker.leash.ended().now_or_never().is_none(), "it waits for its input, unharmed");
+    worker.leash.start_timer();
+    while worker.leash.ended().now_or_never().is_none() {
+        // The task that holds the timer may not have begun to wait yet.
+        clock.advance(short().wall);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_answer_does_not_deadlock_and_the_input_is_still_read_to_its_end() {
+    let room = room(1, Limits::default(), Arc::new(SystemClock));
+    let read = Arc::new(AtomicU64::new(0));
+    let counter = read.clone();
+    let pieces = stream::iter(0..512).map(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(Bytes::from(vec![0; 64 << 10]))
+    });
+    let answer = run(selftest(room, Act::Hurry).unwrap(), Box::pin(pieces)).await.unwrap();
+    assert_eq!((answer.as_slice(), read.load(Ordering::Relaxed)), (&b"{}"[..], 512));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_input_that_breaks_wins_over_the_worker() {
+    let room = room(1, Limits::default(), Arc::new(SystemClock));
+    for act in [Act::LookAround, Act::Hurry] {
+        for error in [BodyError::Truncated, BodyError::DigestMismatch] {
+            let items = vec![Ok(Bytes::from_static(b"half")), Err(error.into())];
+            let step = selftest(room.clone(), act).unwrap();
+            let result = run(step, Box::pin(stream::iter(items))).await;
+            assert_eq!(result, Err(ProcessError::Body(error)), "{act:?}");
+        }
+    }
+    let mut small = room;
+    small.max_document = 1000;
+    let result = run(selftest(small, Act::LookAround).unwrap(), input(vec![0; 1001])).await;
+    assert_eq!(result, Err(ProcessError::Body(BodyError::TooLarge { limit: 1000 })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_jail_refuses_after_its_patience_before_it_polls_the_input() {
+    let clock = still();
+    let room = room(1, Limits::default(), Arc::new(clock.clone()));
+    let held = room.jail.spawn(&room.limits).await.unwrap();
+    let untouched = stream::poll_fn(|_| panic!("the input was polled"));
+    let mut second = selftest(room.clone(), Act::Hurry).unwrap().run(Box::pin(untouched));
+    assert!(futures_util::poll!(&mut second).is_pending());
+    clock.advance(PATIENCE);
+    assert!(matches!(second.await, Err(ProcessError::Overloaded)));
+    drop(held);
+    let answer = run(selftest(room, Act::Hurry).unwrap(), input("x")).await;
+    assert_eq!(answer.unwrap(), b"{}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_survives_the_gateways_end_of_the_socket() {
+    let (jail, pid) = jail(2, Arc::new(SystemClock));
+    let zygote = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    let (one, two) = (jail.spawn(&short()).await.unwrap(), jail.spawn(&short()).await.unwrap());
+    // All that a kill -9 of the gateway does to the zygote is this.
+    drop(jail);
+    future::join(one.leash.ended(), two.leash.ended()).await;
+    let mut gone = [rustix::event::PollFd::new(&zygote, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut gone, None).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_die_with_a_killed_zygote_and_the_gateway_is_told() {
+    let (jail, pid) = jail(2, Arc::new(SystemClock));
+    let zygote = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    let worker = jail.spawn(&short()).await.unwrap();
+    // A service manager's SIGTERM is for the gateway: the zygote stays until it is killed.
+    pidfd_send_signal(&zygote, Signal::TERM).unwrap();
+    drop(jail.spawn(&short()).await.unwrap());
+    pidfd_send_signal(&zygote, Signal::KILL).unwrap();
+    worker.leash.ended().await;
+    while !matches!(jail.spawn(&short()).await, Err(JailError::Gone)) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_spawn_leaves_no_worker_behind() {
+    let (jail, _) = jail(3, Arc::new(still()));
+    for _ in 0..20 {
+        // Polled once: the order has left, its answer is not awaited.
+        let _ = jail.spawn(&short()).now_or_never();
+    }
+    let workers = [
+        jail.spawn(&short()).await.unwrap(),
+        jail.spawn(&short()).await.unwrap(),
+        jail.spawn(&short()).await.unwrap(),
+    ];
+    assert_eq!(jail.idle(), 0);
+    drop(workers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_at_once_share_the_workers_there_are() {
+    // Under a clock that stands still nobody loses patience, however slow the machine.
+    let room = room(4, Limits::default(), Arc::new(still()));
+    let registry = Registry::built_in(&room);
+    let jobs = (0..100).map(|n| {
+        let plan = registry.parse("text").unwrap().prepare(&[], None).unwrap();
+        async move { collect(plan.run(input(format!("text {n}"))).await?).await }
+    });
+    for (n, text) in future::join_all(jobs).await.into_iter().enumerate() {
+        assert_eq!(text.unwrap(), format!("text {n}").into_bytes());
+    }
+}
+
+fn pdf(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    pdf_document(text).save_to(&mut bytes).unwrap();
+    bytes
+}
+
+fn pdf_document(text: &str) -> lopdf::Document {
+    use lopdf::{Document, Object, Stream, dictionary};
+    let mut document = Document::with_version("1.5");
+    let pages = document.new_object_id();
+    let font = document.add_object(dictionary! {
+        "Type" => "Font", "Subtype" => "Type1", "BaseFont" => "Helvetica",
+    });
+    let content = format!("BT /F1 12 Tf 72 700 Td ({text}) Tj ET").into_bytes();
+    let content = document.add_object(Stream::new(dictionary! {}, content));
+    let page = document.add_object(dictionary! {
+        "Type" => "Page", "Parent" => pages, "Contents" => content,
+        "Resources" => dictionary! { "Font" => dictionary! { "F1" => font } },
+    });
+    let kids: Vec<Object> = vec![page.into(), page.into()];
+    let tree = dictionary! { "Type" => "Pages", "Kids" => kids, "Count" => 2 };
+    document.objects.insert(pages, tree.into());
+    let catalog = document.add_object(dictionary! { "Type" => "Catalog", "Pages" => pages });
+    document.trailer.set("Root", catalog);
+    document
+}
+
+fn docx(text: &str) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let body = format!(
+        "<w:document><w:body><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:body></w:document>"
+    );
+    for (name, content) in [("[Content_Types].xml", "<Types/>"), ("word/document.xml", &body)] {
+        writer.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(content.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_become_text_from_end_to_end() {
+    let registry = Registry::built_in(&room(2, Limits::default(), Arc::new(SystemClock)));
+    let cases = [
+        (pdf("Hello"), "Hello\n\u{c}Hello\n", "application/pdf"),
+        (
+            docx("Hello"),
+            "Hello\n",
+            "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        ),
+        (b"<html><p>Hello".to_vec(), "Hello\n", "text/html"),
+        (b"Hello\r\n".to_vec(), "Hello\n", "text/plain"),
+    ];
+    for (document, text, media_type) in cases {
+        let ask = async |steps: &str| {
+            let plan = registry.parse(steps).unwrap().prepare(&[], None).unwrap();
+            let output = plan.run(input(document.clone())).await.unwrap();
+            (output.media_type, collect(output).await.unwrap())
+        };
+        let plain = ("text/plain; charset=utf-8", text.as_bytes().to_vec());
+        assert_eq!(ask("text").await, plain);
+        let (json, found) = ask("detect").await;
+        let found: Value = serde_json::from_slice(&found).unwrap();
+        assert_eq!((json, &found["media_type"]), ("application/json", &json!(media_type)));
+
+        let (gzip, packed) = ask("text+compress").await;
+        let mut unpacked = String::new();
+        flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut unpacked).unwrap();
+        assert_eq!((gzip, unpacked.as_str()), ("application/gzip", text));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_travels_to_the_worker_beside_the_options() {
+    let mut document = pdf_document("Secret");
+    let id = lopdf::Object::string_literal(b"0123456789abcdef".to_vec());
+    document.trailer.set("ID", lopdf::Object::Array(vec![id.clone(), id]));
+    let version = lopdf::EncryptionVersion::V2 {
+        document: &document,
+        owner_password: "owner",
+        user_password: "open sesame",
+        key_length: 128,
+        permissions: lopdf::Permissions::all(),
+    };
+    let state = lopdf::EncryptionState::try_from(version).unwrap();
+    document.encrypt(&state).unwrap();
+    let mut bytes = Vec::new();
+    document.save_to(&mut bytes).unwrap();
+
+    let registry = Registry::built_in(&room(1, Limits::default(), Arc::new(SystemClock)));
+    let ask = async |password: Option<&str>| {
+        let password = password.map(|password| Password::new(password.to_owned()));
+        let plan = registry.parse("text").unwrap().prepare(&[], password.as_ref()).unwrap();
+        match plan.run(input(bytes.clone())).await {
+            Ok(output) => collect(output).await,
+            Err(error) => Err(error),
+        }
+    };
+    assert_eq!(slug(&ask(None).await), Some(Slug::DocumentEncrypted));
+    assert_eq!(slug(&ask(Some("wrong")).await), Some(Slug::DocumentEncrypted));
+    assert_eq!(ask(Some("open sesame")).await.unwrap(), b"Secret\n\x0cSecret\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_name_what_is_wrong_before_the_body_is_read() {
+    let mut registry = Registry::built_in(&room(1, Limits::default(), Arc::new(SystemClock)));
+    let pipeline = vec!["text".to_owned(), "compress".to_owned()];
+    registry.name_pipeline("squeeze".to_owned(), pipeline).unwrap();
+    assert!(registry.name_pipeline("twice".to_owned(), vec!["squeeze".to_owned()]).is_err());
+
+    let prepare = |steps: &str, query: &[(&str, &str)]| {
+        let query: Vec<_> = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let password = Password::new("secret".to_owned());
+        match registry.parse(steps).and_then(|steps| steps.prepare(&query, Some(&password))) {
+            Ok(plan) => Ok(plan.streams()),
+            Err(ProcessError::Refused { slug, .. }) => Err(slug),
+            Err(error) => panic!("{error:?}"),
+        }
+    };
+    assert_eq!(prepare("text", &[("format", "markdown")]), Ok(false));
+    assert_eq!(prepare("text", &[("text.format", "markdown")]), Ok(false));
+    assert_eq!(prepare("squeeze", &[("compress.level", "9")]), Ok(false));
+    assert_eq!(prepare("compress+checksum", &[("checksum.alg", "blake3")]), Ok(true));
+    assert_eq!(prepare("squeeze", &[("level", "9")]), Err(Slug::BadOption));
+    assert_eq!(prepare("text", &[("format", "rtf")]), Err(Slug::BadOption));
+    assert_eq!(prepare("text", &[("password", "x")]), Err(Slug::SecretInUrl));
+    assert_eq!(prepare("squeeze", &[("text.password", "x")]), Err(Slug::SecretInUrl));
+    for unknown in [
+        "",
+        "text+",
+        "nothing",
+        "squeeze+nothing",
+        "selftest",
+        "text+text+text+text+text+text+text+text+text",
+    ] {
+        assert_eq!(prepare(unknown, &[]), Err(Slug::UnknownStep), "{unknown}");
+    }
+    let names: Vec<String> =
+        registry.parse("squeeze+detect").unwrap().names().map(str::to_owned).collect();
+    assert_eq!(names, ["text", "compress", "detect"]);
+    let described: Vec<&str> = registry.describe().map(|d| d.name.as_str()).collect();
+    assert_eq!(described, ["checksum", "compress", "detect", "text"]);
+}
+
+/// Each must end, as text or as a clean problem; which is which is asserted for a few.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_document_of_the_corpus_brings_anything_down() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus/documents"));
+    let Ok(documents) = std::fs::read_dir(folder) else {
+        println!("SKIPPED: no corpus at {}", folder.display());
+        return;
+    };
+    let registry = Registry::built_in(&room(2, Limits::default(), Arc::new(SystemClock)));
+    let mut seen = 0;
+    for document in documents {
+        let path = document.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        #[expect(clippy::disallowed_methods, reason = "a test reads its own inputs")]
+        let bytes = Bytes::from(std::fs::read(&path).unwrap());
+        for steps in ["detect", "text"] {
+            let plan = registry.parse(steps).unwrap().prepare(&[], None).unwrap();
+            let result = match plan.run(input(bytes.clone())).await {
+                Ok(output) => collect(output).await,
+                Err(error) => Err(error),
+            };
+            println!(
+                "{name} {steps}: {}",
+                match &result {
+                    Ok(answer) if steps == "detect" => String::from_utf8_lossy(answer).into_owned(),
+                    Ok(answer) => format!("{} bytes", answer.len()),
+                    Err(error) => format!("{error}"),
+                }
+            );
+            match result {
+                Ok(answer) => drop(String::from_utf8(answer).unwrap()),
+                Err(ProcessError::Refused { slug, .. }) => {
+                    assert_eq!(steps, "text", "{name}: anything can be detected");
+                    assert_ne!(slug, Slug::ProcessorLimit, "{name}");
+                }
+                Err(error) => panic!("{name}: {error:?}"),
+            }
+        }
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
