@@ -12,6 +12,8 @@ use super::wire::{Body, Head, Wire};
 pub struct Client {
     pub addr: SocketAddr,
     key: Option<String>,
+    /// Whether this is the public address, whose answers all keep the contract's conventions.
+    public: bool,
 }
 
 /// A request in the making.
@@ -38,12 +40,17 @@ pub struct Answer {
 
 impl Client {
     pub const fn new(addr: SocketAddr, key: Option<String>) -> Self {
-        Self { addr, key }
+        Self { addr, key, public: true }
+    }
+
+    /// The operator, at the admin address.
+    pub const fn operator(addr: SocketAddr) -> Self {
+        Self { addr, key: None, public: false }
     }
 
     /// The same address with another credential, or none.
     pub fn with_key(&self, key: Option<&str>) -> Self {
-        Self { addr: self.addr, key: key.map(str::to_owned) }
+        Self { addr: self.addr, key: key.map(str::to_owned), public: self.public }
     }
 
     pub fn ask<'a>(&'a self, method: &'a str, path: impl Into<String>) -> Ask<'a> {
@@ -173,7 +180,9 @@ impl<'a> Ask<'a> {
             });
             Answer::read(&mut wire, &asked)
         });
-        answer.keeps_conventions();
+        if self.client.public {
+            answer.keeps_conventions();
+        }
         answer
     }
 }

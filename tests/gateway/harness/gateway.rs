@@ -121,7 +121,7 @@ impl TestGateway {
 
     /// The admin listener.
     pub fn operator(&self) -> Client {
-        Client::new(self.admin, None)
+        Client::operator(self.admin)
     }
 
     /// A metric's value, over all its labels.
