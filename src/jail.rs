@@ -45,6 +45,8 @@ pub struct Limits {
     pub cpu: Duration,
     /// Time by the clock from [`Leash::start_timer`] on; then it is killed.
     pub wall: Duration,
+    /// How long its start may wait for a free place.
+    pub patience: Duration,
     /// Bytes it may answer with. The reader of its pipe counts them.
     pub output_bytes: u64,
 }
@@ -58,6 +60,7 @@ impl Default for Limits {
             stack_bytes: 64 << 20,
             cpu: Duration::from_secs(30),
             wall: Duration::from_secs(30),
+            patience: PATIENCE,
             output_bytes: 64 << 20,
         }
     }
@@ -101,6 +104,7 @@ pub fn role() -> Option<Role> {
 pub struct Jail {
     line: Mutex<Line>,
     slots: Arc<Semaphore>,
+    places: usize,
     tasks: Tasks,
     clock: Arc<dyn Clock>,
 }
@@ -133,16 +137,17 @@ impl Jail {
         rustix::io::ioctl_fionbio(&socket, true).map_err(io::Error::from)?;
         let socket = watched(socket, Interest::READABLE | Interest::WRITABLE)?;
         let slots = Arc::new(Semaphore::new(workers.get()));
-        Ok(Self { line: Mutex::new(Line { socket, last_id: 0 }), slots, tasks, clock })
+        let line = Mutex::new(Line { socket, last_id: 0 });
+        Ok(Self { line, slots, places: workers.get(), tasks, clock })
     }
 
-    /// Starts a worker, waiting at most [`PATIENCE`] for a free place.
+    /// Starts a worker, waiting at most `limits.patience` for a free place.
     ///
     /// # Errors
     /// When all places stay taken, the zygote is gone, or the kernel refuses.
     pub async fn spawn(&self, limits: &Limits) -> Result<Worker, JailError> {
         let waiting = self.slots.clone().acquire_owned();
-        let slot = match within(&*self.clock, PATIENCE, waiting).await {
+        let slot = match within(&*self.clock, limits.patience, waiting).await {
             Some(Ok(slot)) => slot,
             Some(Err(_)) | None => return Err(JailError::Busy),
         };
@@ -160,6 +165,12 @@ impl Jail {
     #[must_use]
     pub fn idle(&self) -> usize {
         self.slots.available_permits()
+    }
+
+    /// Places taken now.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        self.places - self.idle()
     }
 
     #[must_use]

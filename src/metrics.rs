@@ -18,6 +18,7 @@ names! {
     LIVE_BYTES "dayfly_live_bytes";
     OVERDUE_DELETIONS "dayfly_overdue_deletions";
     OLDEST_LIVE "dayfly_oldest_live_seconds";
+    REGION_MISMATCHES "dayfly_region_mismatches_total";
     STORE_DELETE_FAILURES "dayfly_store_delete_failures_total";
     STORE_DELETES_PENDING "dayfly_store_deletes_pending";
     BUDGET "dayfly_budget_bytes";
@@ -43,9 +44,14 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets(&[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0, 300.0])?
         .install_recorder()?;
     describe();
-    for name in
-        [FILES_ACCEPTED, STORE_DELETE_FAILURES, TASKS_PANICKED, UPLOAD_BYTES, DOWNLOAD_BYTES]
-    {
+    for name in [
+        FILES_ACCEPTED,
+        REGION_MISMATCHES,
+        STORE_DELETE_FAILURES,
+        TASKS_PANICKED,
+        UPLOAD_BYTES,
+        DOWNLOAD_BYTES,
+    ] {
         counter!(name).absolute(0);
     }
     for name in [
@@ -72,6 +78,7 @@ fn describe() {
     describe_gauge!(LIVE_BYTES, Unit::Bytes, "Plaintext size of all live files");
     describe_gauge!(OVERDUE_DELETIONS, "Files alive past their deadline: must be 0");
     describe_gauge!(OLDEST_LIVE, Unit::Seconds, "Age of the oldest live file");
+    describe_counter!(REGION_MISMATCHES, "Writes refused: the store is of another region");
     describe_counter!(STORE_DELETE_FAILURES, "Deletes a store refused; each is tried again");
     describe_gauge!(STORE_DELETES_PENDING, "Blobs without keys that still wait to be deleted");
     describe_gauge!(BUDGET, Unit::Bytes, "Memory all buffers together may hold");

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::jail::Jail;
 use crate::keyring::Keys;
 use crate::metrics;
 use crate::pipeline::Pipeline;
@@ -28,6 +29,7 @@ pub struct Admin {
     pub metrics: PrometheusHandle,
     pub pipeline: Pipeline,
     pub keys: Arc<Keys>,
+    pub jail: Arc<Jail>,
     pub budget: Budget,
     pub tasks: Tasks,
     pub shutdown: Shutdown,
@@ -93,6 +95,7 @@ impl Admin {
         metrics::set(metrics::BUDGET, self.budget.total() as f64);
         metrics::set(metrics::BUDGET_USED, self.budget.used() as f64);
         metrics::set(metrics::KEYRING_SLOTS_USED, self.keys.secrets_held() as f64);
+        metrics::set(metrics::WORKERS_RUNNING, self.jail.busy() as f64);
         metrics::total(metrics::TASKS_PANICKED, self.tasks.panicked());
         self.metrics.run_upkeep();
     }

@@ -6,18 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::body::BodyError;
 use crate::clock::Clock;
 use crate::deliver::Delivery;
 use crate::entropy::{Entropy, EntropyError};
-use crate::file::{Deadline, FileId, Reason, TenantId, TtlError};
+use crate::file::{FileId, Reason, TenantId, TtlError};
 use crate::intake::Limits;
 use crate::keyring::{KeyringError, Keys};
 use crate::policy::Terms;
 use crate::process::ProcessError;
 use crate::receipt::{Evidence, Receipt};
 use crate::shred::Shredder;
-use crate::table::{Census, ClaimError, LiveFile, Quotas, Table};
+use crate::table::{Census, Claim, ClaimError, Claims, LiveFile, Quotas, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::{Record, Vault};
 
@@ -25,7 +27,7 @@ mod run;
 mod sweep;
 mod upload;
 
-pub use run::{Job, Ran};
+pub use run::{Job, Place, Ran};
 pub use upload::{Sealed, Upload};
 
 /// Why a stage refused or failed.
@@ -72,6 +74,7 @@ pub struct Pipeline {
     pub(crate) shredder: Shredder,
     pub(crate) tasks: Tasks,
     pub(crate) shutdown: Shutdown,
+    pub(crate) queue: Arc<Semaphore>,
     // Configuration.
     pub(crate) min_rate: u64,
 }
@@ -87,6 +90,8 @@ pub struct Parts {
     pub shredder: Shredder,
     pub tasks: Tasks,
     pub shutdown: Shutdown,
+    /// Runs that may want a worker at a time, those that wait for one included.
+    pub runs: usize,
     /// The least rate of a body, bytes per second; 0 for none.
     pub min_rate: u64,
 }
@@ -105,6 +110,7 @@ impl Pipeline {
             shredder: parts.shredder,
             tasks: parts.tasks,
             shutdown: parts.shutdown,
+            queue: Arc::new(Semaphore::new(parts.runs)),
             min_rate: parts.min_rate,
         }
     }
@@ -113,13 +119,14 @@ impl Pipeline {
     #[must_use]
     pub fn find(&self, id: FileId, tenant: TenantId) -> Option<Arc<LiveFile>> {
         let file = self.table.get(id, tenant)?;
-        let due = file.keys.deadline().is_none_or(|deadline| deadline.is_due(self.clock.now()));
+        let due =
+            file.origin.keys.deadline().is_none_or(|deadline| deadline.is_due(self.clock.now()));
         if due {
             // Seen before the sweeper came by: it ends now, not at its next round.
             self.shredder.shred(&file, Reason::Expired);
             return None;
         }
-        let spent = file.claims.as_ref().is_some_and(crate::table::Claims::are_spent);
+        let spent = file.claims.as_ref().is_some_and(Claims::are_spent);
         if spent {
             self.shredder.shred(&file, Reason::Downloaded);
             return None;
@@ -157,7 +164,7 @@ impl Pipeline {
     /// # Errors
     /// When its keys are gone.
     pub fn shorten(&self, file: &LiveFile, ttl: Duration) -> Result<(), PipelineError> {
-        let due = file.keys.shorten(self.clock.now(), ttl).map_err(|_| BodyError::Gone)?;
+        let due = file.origin.keys.shorten(self.clock.now(), ttl).map_err(|_| BodyError::Gone)?;
         self.table.reschedule(file.id, due);
         self.evidence.shorten(file.id, due.expires_at());
         Ok(())
@@ -180,9 +187,9 @@ impl Pipeline {
     ) -> Result<(Delivery, Option<String>), PipelineError> {
         let claims = file.claims.as_ref();
         let claim = claims.map(|claims| claims.take(continued, &*self.entropy)).transpose()?;
-        let token = claim.as_ref().map(crate::table::Claim::token);
+        let token = claim.as_ref().map(Claim::token);
         let bytes = range.end - range.start;
-        let plain = self.vault.open(file, range);
+        let plain = self.vault.open(&file.origin, &file.segments, range);
         let this = self.clone();
         let when_ended = Box::new(move |file: &Arc<LiveFile>, _whole| this.after_delivery(file));
         Ok((Delivery::new(file.clone(), plain, Some(bytes), claim, when_ended), token))
@@ -192,18 +199,20 @@ impl Pipeline {
     /// when the last broken delivery can no longer be continued.
     fn after_delivery(&self, file: &Arc<LiveFile>) {
         let Some(claims) = &file.claims else { return };
-        if claims.left() > 0 || file.keys.deadline().is_none() {
+        if claims.left() > 0 || file.origin.keys.deadline().is_none() {
             return;
         }
         if claims.are_spent() {
             self.shredder.shred(file, Reason::Downloaded);
             return;
         }
-        let (this, file) = (self.clone(), file.clone());
+        // The wait holds no file: one that dies meanwhile takes its share of the quota along.
+        let (this, file) = (self.clone(), Arc::downgrade(file));
         self.tasks.spawn(async move {
             let wait = this.clock.sleep(crate::table::CONTINUE_WITHIN);
             futures_util::future::select(wait, std::pin::pin!(this.shutdown.begun())).await;
-            if file.claims.as_ref().is_some_and(crate::table::Claims::are_spent) {
+            let Some(file) = file.upgrade() else { return };
+            if file.claims.as_ref().is_some_and(Claims::are_spent) {
                 this.shredder.shred(&file, Reason::Downloaded);
             }
         });
@@ -241,8 +250,7 @@ impl Pipeline {
             min_rate: self.min_rate,
         }
     }
-
-    fn deadline(&self, terms: &Terms) -> Result<Deadline, TtlError> {
-        Deadline::fix(self.clock.now(), terms.ttl)
-    }
 }
+
+#[cfg(test)]
+mod tests;

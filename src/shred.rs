@@ -78,8 +78,8 @@ impl Shredder {
     /// Destroys a live file. When this returns, no chunk of it is ever opened again; the receipt is
     /// final, its store answers still to come. Shredding twice returns the same receipt.
     pub fn shred(&self, file: &LiveFile, reason: Reason) -> Option<Receipt> {
-        let due = file.keys.deadline();
-        let proof = self.keys.destroy(&file.keys, reason);
+        let due = file.origin.keys.deadline();
+        let proof = self.keys.destroy(&file.origin.keys, reason);
         let first = self.table.remove(file.id).is_some();
         file.cut.fire();
         let receipt = self.evidence.finish(&proof);

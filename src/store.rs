@@ -10,9 +10,13 @@ use crate::crypto::{SealedRun, SegmentEnd};
 use crate::keyring::Doomed;
 use crate::region::Region;
 
+#[cfg(test)]
+mod faulty;
 mod local;
 mod memory;
 
+#[cfg(test)]
+pub(crate) use faulty::{Faults, FaultyStore};
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 

@@ -53,16 +53,23 @@ pub enum Kind {
     Run,
 }
 
+/// What all segments of one file are sealed under: the parts of the header they share, the tenant
+/// the cipher binds, and the keys.
+#[derive(Clone)]
+pub struct Origin {
+    pub keys: Arc<FileKeys>,
+    pub tenant: TenantId,
+    pub region: Region,
+    /// The first deadline: a shortened life keeps it here.
+    pub deadline: Deadline,
+}
+
 /// A file whose keys exist.
 pub struct LiveFile {
     pub id: FileId,
     pub kind: Kind,
-    pub tenant: TenantId,
-    pub region: Region,
+    pub origin: Origin,
     pub created: Now,
-    /// The deadline its segments were sealed with.
-    pub sealed_deadline: Deadline,
-    pub keys: Arc<FileKeys>,
     /// Its name and type, sealed; a run has none.
     pub record: Option<SealedRecord>,
     pub segments: Vec<Segment>,
@@ -84,7 +91,7 @@ impl LiveFile {
     /// The moment it ends; the moment it was sealed for if it is over already.
     #[must_use]
     pub fn expires_at(&self) -> Wall {
-        self.keys.deadline().unwrap_or(self.sealed_deadline).expires_at()
+        self.origin.keys.deadline().unwrap_or(self.origin.deadline).expires_at()
     }
 }
 
@@ -131,7 +138,7 @@ impl Table {
     /// # Errors
     /// When its keys are destroyed already.
     pub fn insert(&self, file: Arc<LiveFile>) -> Result<(), Gone> {
-        let due = file.keys.deadline().ok_or(Gone)?;
+        let due = file.origin.keys.deadline().ok_or(Gone)?;
         let mut rows = self.rows();
         let number = rows.next;
         rows.next += 1;
@@ -139,7 +146,7 @@ impl Table {
         rows.queue(file.id, due);
         rows.by_age.insert(number, file.created.boot);
         if file.kind == Kind::File {
-            rows.by_tenant.entry(file.tenant).or_default().insert(number, file.clone());
+            rows.by_tenant.entry(file.origin.tenant).or_default().insert(number, file.clone());
         }
         rows.files.insert(file.id, Row { number, due, file });
         Ok(())
@@ -150,7 +157,7 @@ impl Table {
     pub fn get(&self, id: FileId, tenant: TenantId) -> Option<Arc<LiveFile>> {
         let rows = self.rows();
         let file = &rows.files.get(&id)?.file;
-        (file.tenant == tenant && file.kind == Kind::File).then(|| file.clone())
+        (file.origin.tenant == tenant && file.kind == Kind::File).then(|| file.clone())
     }
 
     /// Forgets a file; `None` if it was forgotten already.
@@ -160,10 +167,10 @@ impl Table {
         rows.bytes -= file.size();
         rows.unqueue(id, due);
         rows.by_age.remove(&number);
-        if let Some(theirs) = rows.by_tenant.get_mut(&file.tenant) {
+        if let Some(theirs) = rows.by_tenant.get_mut(&file.origin.tenant) {
             theirs.remove(&number);
             if theirs.is_empty() {
-                rows.by_tenant.remove(&file.tenant);
+                rows.by_tenant.remove(&file.origin.tenant);
             }
         }
         Some(file)

@@ -13,14 +13,15 @@ use futures_util::{Stream, StreamExt, stream};
 use crate::body::{BodyError, Buffer, ByteStream, Pool};
 use crate::clock::Clock;
 use crate::crypto::{
-    Header, Opener, PREFIX_BYTES, RUN_BYTES, Runs, SealStream, SealedRun, Sealer, sealed_len,
+    Header, Opener, PREFIX_BYTES, RUN_BYTES, Runs, SealStream, SealedRun, Sealer, SegmentEnd,
+    sealed_len,
 };
 use crate::entropy::Entropy;
-use crate::file::{Deadline, Role, TenantId};
-use crate::keyring::{Doomed, FileKeys, Keys};
-use crate::region::Region;
+use crate::file::{FileId, Role};
+use crate::keyring::{Doomed, Keys};
+use crate::metrics;
 use crate::store::{Answer, BlobId, MemoryStore, Store, StoreError, Usage};
-use crate::table::{LiveFile, Place, Segment};
+use crate::table::{Origin, Place, Segment};
 
 mod record;
 pub use record::{Digests, Record};
@@ -39,27 +40,15 @@ pub struct Vault {
     store: Arc<dyn Store>,
 }
 
-/// What is being sealed: the parts of its header.
-#[derive(Clone, Copy)]
-pub struct Sealing<'a> {
-    pub keys: &'a FileKeys,
-    pub tenant: TenantId,
-    pub region: Region,
-    pub deadline: Deadline,
-    pub role: Role,
-    pub index: u32,
-}
-
-impl Sealing<'_> {
-    const fn header(&self) -> Header {
-        Header {
-            role: self.role,
-            region: self.region,
-            file: self.keys.file(),
-            epoch: self.deadline.epoch(),
-            expires_at: self.deadline.sealed_unix(),
-            index: self.index,
-        }
+/// One segment's header: its file's part and its own.
+const fn header(origin: &Origin, role: Role, index: u32, file: FileId) -> Header {
+    Header {
+        role,
+        region: origin.region,
+        file,
+        epoch: origin.deadline.epoch(),
+        expires_at: origin.deadline.sealed_unix(),
+        index,
     }
 }
 
@@ -83,37 +72,40 @@ impl Vault {
     /// The input's own error, or that of memory, keys or store; nothing is kept then.
     pub async fn seal<S>(
         &self,
-        sealing: Sealing<'_>,
+        origin: &Origin,
+        (role, index): (Role, u32),
         input: S,
         declared: Option<u64>,
     ) -> Result<Segment, BodyError>
     where
         S: Stream<Item = Result<Bytes, BodyError>> + Unpin,
     {
-        let input_key = self.keys.input_key(sealing.keys).map_err(|_| BodyError::Gone)?;
-        let sealer = Sealer::new(&sealing.header(), &sealing.tenant, input_key, &*self.entropy)
+        let input_key = self.keys.input_key(&origin.keys).map_err(|_| BodyError::Gone)?;
+        let header = header(origin, role, index, origin.keys.file());
+        let sealer = Sealer::new(&header, &origin.tenant, input_key, &*self.entropy)
             .map_err(|_| BodyError::Cut)?;
         let (pool, clock) = (self.pool.clone(), self.clock.clone());
         let mut sealed = SealStream::new(sealer, input, pool, clock, declared);
         let first = sealed.next().await.ok_or(BodyError::Cut)??;
         let small = first.is_last() && first.as_slice().len() <= SMALL_BYTES;
-        if small && self.memory.has_room(first.as_slice().len()) {
-            self.write(Place::Memory, &sealing, first, &mut sealed).await
-        } else {
-            self.write(Place::Store, &sealing, first, &mut sealed).await
-        }
+        let in_memory = small && self.memory.has_room(first.as_slice().len());
+        let place = if in_memory { Place::Memory } else { Place::Store };
+        let (end, blob) = self.write(place, origin, first, &mut sealed).await?;
+        let (plain_bytes, commitment) = (end.plain_len(), *end.commitment());
+        Ok(Segment { role, index, plain_bytes, commitment, place, blob })
     }
 
     async fn write(
         &self,
         place: Place,
-        sealing: &Sealing<'_>,
+        origin: &Origin,
         first: SealedRun,
         rest: &mut (impl Stream<Item = Result<SealedRun, BodyError>> + Unpin),
-    ) -> Result<Segment, BodyError> {
+    ) -> Result<(SegmentEnd, BlobId), BodyError> {
         let store = self.place(place);
         // Region is part of the key, of the store and of the policy's answer: all must agree.
-        if store.region() != sealing.region {
+        if store.region() != origin.region {
+            metrics::count(metrics::REGION_MISMATCHES, 1);
             return Err(BodyError::Region);
         }
         let mut writer = store.begin().await?;
@@ -124,16 +116,9 @@ impl Vault {
             writer.append(run).await?;
             if let Some(end) = end {
                 // Keys that died while their last bytes arrived must not leave a readable blob.
-                sealing.keys.while_alive(self.clock.now(), || ()).map_err(|_| BodyError::Gone)?;
+                origin.keys.while_alive(self.clock.now(), || ()).map_err(|_| BodyError::Gone)?;
                 let blob = writer.commit(&end).await?;
-                return Ok(Segment {
-                    role: sealing.role,
-                    index: sealing.index,
-                    plain_bytes: end.plain_len(),
-                    commitment: *end.commitment(),
-                    place,
-                    blob,
-                });
+                return Ok((end, blob));
             }
             next = rest.next().await;
         }
@@ -141,13 +126,18 @@ impl Vault {
         Err(BodyError::Cut)
     }
 
-    /// The file's plaintext bytes in `range`, each released only after its chunk verified, and none
-    /// after the file's keys were destroyed.
+    /// The plaintext bytes in `range` of these segments in a row, each released only after its
+    /// chunk verified, and none after the keys were destroyed.
     #[must_use]
-    pub fn open(self: &Arc<Self>, file: &Arc<LiveFile>, range: Range<u64>) -> ByteStream {
+    pub fn open(
+        self: &Arc<Self>,
+        origin: &Origin,
+        segments: &[Segment],
+        range: Range<u64>,
+    ) -> ByteStream {
         let mut start = 0;
         let mut parts = VecDeque::new();
-        for segment in &file.segments {
+        for segment in segments {
             let end = start + segment.plain_bytes;
             let wanted = range.start.clamp(start, end) - start..range.end.clamp(start, end) - start;
             if !wanted.is_empty() {
@@ -155,18 +145,18 @@ impl Vault {
             }
             start = end;
         }
-        let reading = Reading { vault: self.clone(), file: file.clone(), parts, current: None };
+        let reading = Reading { vault: self.clone(), origin: origin.clone(), parts, current: None };
         Box::pin(stream::try_unfold(reading, Reading::next))
     }
 
-    async fn opener(&self, file: &LiveFile, segment: &Segment) -> Result<Opener, BodyError> {
+    async fn opener(&self, origin: &Origin, segment: &Segment) -> Result<Opener, BodyError> {
         let mut prefix = self.buffer(PREFIX_BYTES).await;
         prefix.resize(PREFIX_BYTES);
         self.place(segment.place).read(segment.blob, 0, &mut prefix).await?;
-        let input_key = self.keys.input_key(&file.keys).map_err(|_| BodyError::Gone)?;
-        let (header, listed) = (header(file, segment.role, segment.index), &segment.commitment);
-        let (tenant, bytes) = (&file.tenant, segment.plain_bytes);
-        Ok(Opener::new(&header, tenant, input_key, listed, bytes, prefix.as_slice())?)
+        let input_key = self.keys.input_key(&origin.keys).map_err(|_| BodyError::Gone)?;
+        let header = header(origin, segment.role, segment.index, origin.keys.file());
+        let (listed, bytes) = (&segment.commitment, segment.plain_bytes);
+        Ok(Opener::new(&header, &origin.tenant, input_key, listed, bytes, prefix.as_slice())?)
     }
 
     /// A buffer for a reader. It waits as long as it takes: whoever reads slowly holds the memory
@@ -224,21 +214,10 @@ impl Vault {
     }
 }
 
-fn header(file: &LiveFile, role: Role, index: u32) -> Header {
-    Header {
-        role,
-        region: file.region,
-        file: file.id,
-        epoch: file.sealed_deadline.epoch(),
-        expires_at: file.sealed_deadline.sealed_unix(),
-        index,
-    }
-}
-
 /// One reader's way through a file's segments.
 struct Reading {
     vault: Arc<Vault>,
-    file: Arc<LiveFile>,
+    origin: Origin,
     parts: VecDeque<(Segment, Range<u64>)>,
     current: Option<(Segment, Opener, Runs)>,
 }
@@ -248,7 +227,7 @@ impl Reading {
         loop {
             let Some((segment, opener, runs)) = &mut self.current else {
                 let Some((segment, wanted)) = self.parts.pop_front() else { return Ok(None) };
-                let opener = self.vault.opener(&self.file, &segment).await?;
+                let opener = self.vault.opener(&self.origin, &segment).await?;
                 let runs = opener.layout().runs(wanted);
                 self.current = Some((segment, opener, runs));
                 continue;
@@ -263,7 +242,7 @@ impl Reading {
             let store = self.vault.place(segment.place);
             store.read(segment.blob, run.stored.start, &mut buffer).await?;
             let now = self.vault.clock.now();
-            let keys = &self.file.keys;
+            let keys = &self.origin.keys;
             keys.while_alive(now, || opener.open_run(run.chunks, &mut buffer))
                 .map_err(|_| BodyError::Gone)??;
             let plain = buffer.into_bytes().slice(run.wanted);

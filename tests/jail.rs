@@ -16,7 +16,7 @@ use dayfly::clock::{Clock, SystemClock, VirtualClock, Wall};
 use dayfly::jail::{Jail, JailError, Limits, Zygote};
 use dayfly::problem::Slug;
 use dayfly::process::{
-    Act, DocumentRoom, Output, Password, ProcessError, Registry, Step, StepStream, selftest,
+    Act, DocumentRoom, Output, Password, Plan, ProcessError, Registry, Step, StepStream, selftest,
 };
 use dayfly::tasks::Tasks;
 use futures_util::{FutureExt, StreamExt, future, stream};
@@ -60,7 +60,17 @@ async fn collect(output: Output) -> Result<Vec<u8>, ProcessError> {
     Ok(all)
 }
 
-async fn run(step: Box<dyn Step>, input: StepStream) -> Result<Vec<u8>, ProcessError> {
+/// The steps of a plan, each on the output of the one before.
+async fn run(plan: Plan, input: StepStream) -> Result<Output, ProcessError> {
+    let mut steps = plan.into_steps().into_iter();
+    let mut output = steps.next().expect("a plan has a step").run(input).await?;
+    for step in steps {
+        output = step.run(output.body).await?;
+    }
+    Ok(output)
+}
+
+async fn take(step: Box<dyn Step>, input: StepStream) -> Result<Vec<u8>, ProcessError> {
     collect(step.run(input).await?).await
 }
 
@@ -74,7 +84,7 @@ fn slug(result: &Result<Vec<u8>, ProcessError>) -> Option<Slug> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_sees_nothing_of_the_gateway() {
     let room = room(1, Limits::default(), Arc::new(SystemClock));
-    let answer = run(selftest(room, Act::LookAround).unwrap(), input("x")).await.unwrap();
+    let answer = take(selftest(room, Act::LookAround).unwrap(), input("x")).await.unwrap();
     let seen: Value = serde_json::from_slice(&answer).unwrap();
     assert_eq!(seen["environment"], 0);
     assert_eq!(seen["arguments"], 1);
@@ -103,10 +113,10 @@ async fn every_way_to_misbehave_costs_one_request() {
             // The memory limit is to end it, not the timer.
             slot.limits.wall = Duration::from_secs(30);
         }
-        let result = run(selftest(slot, *act).unwrap(), input(vec![0; 100_000])).await;
+        let result = take(selftest(slot, *act).unwrap(), input(vec![0; 100_000])).await;
         assert_eq!(slug(&result), Some(expected), "{act:?}: {result:?}");
     }
-    let result = run(selftest(room.clone(), Act::LookAround).unwrap(), input("x")).await;
+    let result = take(selftest(room.clone(), Act::LookAround).unwrap(), input("x")).await;
     assert!(result.is_ok(), "the jail still works: {result:?}");
     assert_eq!(room.pool.budget().used(), 0);
 }
@@ -135,7 +145,7 @@ async fn an_early_answer_does_not_deadlock_and_the_input_is_still_read_to_its_en
         counter.fetch_add(1, Ordering::Relaxed);
         Ok(Bytes::from(vec![0; 64 << 10]))
     });
-    let answer = run(selftest(room, Act::Hurry).unwrap(), Box::pin(pieces)).await.unwrap();
+    let answer = take(selftest(room, Act::Hurry).unwrap(), Box::pin(pieces)).await.unwrap();
     assert_eq!((answer.as_slice(), read.load(Ordering::Relaxed)), (&b"{}"[..], 512));
 }
 
@@ -146,13 +156,13 @@ async fn an_input_that_breaks_wins_over_the_worker() {
         for error in [BodyError::Truncated, BodyError::DigestMismatch] {
             let items = vec![Ok(Bytes::from_static(b"half")), Err(error.into())];
             let step = selftest(room.clone(), act).unwrap();
-            let result = run(step, Box::pin(stream::iter(items))).await;
+            let result = take(step, Box::pin(stream::iter(items))).await;
             assert_eq!(result, Err(ProcessError::Body(error)), "{act:?}");
         }
     }
     let mut small = room;
     small.max_document = 1000;
-    let result = run(selftest(small, Act::LookAround).unwrap(), input(vec![0; 1001])).await;
+    let result = take(selftest(small, Act::LookAround).unwrap(), input(vec![0; 1001])).await;
     assert_eq!(result, Err(ProcessError::Body(BodyError::TooLarge { limit: 1000 })));
 }
 
@@ -167,7 +177,7 @@ async fn a_full_jail_refuses_after_its_patience_before_it_polls_the_input() {
     clock.advance(PATIENCE);
     assert!(matches!(second.await, Err(ProcessError::Overloaded)));
     drop(held);
-    let answer = run(selftest(room, Act::Hurry).unwrap(), input("x")).await;
+    let answer = take(selftest(room, Act::Hurry).unwrap(), input("x")).await;
     assert_eq!(answer.unwrap(), b"{}");
 }
 
@@ -219,7 +229,7 @@ async fn a_hundred_at_once_share_the_workers_there_are() {
     let registry = Registry::built_in(&room);
     let jobs = (0..100).map(|n| {
         let plan = registry.parse("text").unwrap().prepare(&[], None).unwrap();
-        async move { collect(plan.run(input(format!("text {n}"))).await?).await }
+        async move { collect(run(plan, input(format!("text {n}"))).await?).await }
     });
     for (n, text) in future::join_all(jobs).await.into_iter().enumerate() {
         assert_eq!(text.unwrap(), format!("text {n}").into_bytes());
@@ -281,7 +291,7 @@ async fn documents_become_text_from_end_to_end() {
     for (document, text, media_type) in cases {
         let ask = async |steps: &str| {
             let plan = registry.parse(steps).unwrap().prepare(&[], None).unwrap();
-            let output = plan.run(input(document.clone())).await.unwrap();
+            let output = run(plan, input(document.clone())).await.unwrap();
             (output.media_type, collect(output).await.unwrap())
         };
         let plain = ("text/plain; charset=utf-8", text.as_bytes().to_vec());
@@ -318,7 +328,7 @@ async fn a_password_travels_to_the_worker_beside_the_options() {
     let ask = async |password: Option<&str>| {
         let password = password.map(|password| Password::new(password.to_owned()));
         let plan = registry.parse("text").unwrap().prepare(&[], password.as_ref()).unwrap();
-        match plan.run(input(bytes.clone())).await {
+        match run(plan, input(bytes.clone())).await {
             Ok(output) => collect(output).await,
             Err(error) => Err(error),
         }
@@ -386,7 +396,7 @@ async fn no_document_of_the_corpus_brings_anything_down() {
         let bytes = Bytes::from(std::fs::read(&path).unwrap());
         for steps in ["detect", "text"] {
             let plan = registry.parse(steps).unwrap().prepare(&[], None).unwrap();
-            let result = match plan.run(input(bytes.clone())).await {
+            let result = match run(plan, input(bytes.clone())).await {
                 Ok(output) => collect(output).await,
                 Err(error) => Err(error),
             };

@@ -33,6 +33,9 @@ use crate::table::{Idempotency, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::Vault;
 
+/// Processing requests that may be under way for each worker: one at work, the others waiting.
+const RUNS_PER_WORKER: usize = 8;
+
 /// Why a gateway cannot start: exit status 78, with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -132,7 +135,7 @@ impl Gateway {
         let public = bind("public", settings.public).await?;
         let admin = bind("admin", settings.admin).await?;
         let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
-        let admin_router = ops::admin(core.admin(handle), admin_at);
+        let admin_router = ops::admin(core.admin(handle, room.jail.clone()), admin_at);
         let listeners = vec![
             core.listener(&settings, public, service(&gate)),
             core.listener(&settings, admin, admin_router),
@@ -246,6 +249,7 @@ impl Core {
             shredder,
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
+            runs: settings.workers.count.unwrap_or_else(cores).get() * RUNS_PER_WORKER,
             min_rate: settings.min_rate,
         });
         Ok(Self { clock, budget, pool, keys, pages, vault, store_name, pipeline, tasks, shutdown })
@@ -260,6 +264,8 @@ impl Core {
             memory_bytes: workers.memory_bytes,
             cpu: workers.time,
             wall: workers.time,
+            // Whoever waits for a worker holds only sealed bytes, and has a place in the queue.
+            patience: workers.time,
             ..Limits::default()
         };
         let (pool, clock) = (self.pool.clone(), self.clock.clone());
@@ -295,12 +301,13 @@ impl Core {
     }
 
     /// What the admin listener shows.
-    fn admin(&self, handle: PrometheusHandle) -> Admin {
+    fn admin(&self, handle: PrometheusHandle, jail: Arc<Jail>) -> Admin {
         Admin {
             clock: self.clock.clone(),
             metrics: handle,
             pipeline: self.pipeline.clone(),
             keys: self.keys.clone(),
+            jail,
             budget: self.budget.clone(),
             tasks: self.tasks.clone(),
             shutdown: self.shutdown.clone(),

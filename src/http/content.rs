@@ -112,7 +112,7 @@ fn describe(headers: &mut HeaderMap, file: &LiveFile, record: &Record) {
     insert(headers, header::CONTENT_DISPOSITION, &disposition(record.name.as_deref()));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
-    insert(headers, HeaderName::from_static("dayfly-region"), file.region.as_str());
+    insert(headers, HeaderName::from_static("dayfly-region"), file.origin.region.as_str());
     let expires_at = file.expires_at().rfc3339();
     insert(headers, HeaderName::from_static("dayfly-expires-at"), &expires_at);
     if let Some(digest) = digest_header(record) {

@@ -212,7 +212,7 @@ pub(super) fn view(gate: &Gate, file: &Arc<LiveFile>) -> Result<wire::File, Prob
         declared_media_type: record.declared_media_type.clone(),
         size: file.size(),
         digest,
-        region: file.region.to_string(),
+        region: file.origin.region.to_string(),
         created_at: file.created.wall.rfc3339(),
         expires_at: file.expires_at().rfc3339(),
         downloads_left: file.claims.as_ref().map(crate::table::Claims::left),

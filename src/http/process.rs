@@ -70,10 +70,11 @@ pub(super) async fn run(
     }
     caller.throttle(&gate)?;
     stopping(&gate)?;
+    let place = gate.pipeline.queue(!plan.streams()).await?;
     gate.pipeline.admit(declared).await?;
     let peer = request.extensions().get::<Peer>().cloned();
     let input = input(request)?;
-    let job = Job { input, digester, plan, steps: names };
+    let job = Job { input, digester, plan, steps: names, place };
     let ran = gate.pipeline.run(caller.tenant_id(), &terms, job).await?;
     let mut response = Response::new(Outgoing::body(ran.body, peer));
     let headers = response.headers_mut();

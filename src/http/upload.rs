@@ -326,7 +326,7 @@ pub(super) fn created(
         views.push(view(gate, file)?);
     }
     let first = files.first().ok_or(Slug::Internal)?;
-    let region = first.region.to_string();
+    let region = first.origin.region.to_string();
     let expires_at = first.expires_at().rfc3339();
     let (mut response, location) = if several {
         (json(StatusCode::CREATED, &wire::Created { files: views }), "/v1/files".to_owned())

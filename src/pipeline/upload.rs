@@ -10,14 +10,12 @@ use crate::clock::{Now, within};
 use crate::entropy::random;
 use crate::file::{Deadline, FileId, Reason, Role, TenantId};
 use crate::intake::{Digester, Intake, Taken, media_type};
-use crate::keyring::FileKeys;
 use crate::metrics;
 use crate::policy::Terms;
 use crate::receipt::Acceptance;
-use crate::region::Region;
 use crate::shred::Shredder;
-use crate::table::{Claims, Cut, Fingerprint, Kind, LiveFile, Place, Segment};
-use crate::vault::{Record, Sealing};
+use crate::table::{Claims, Cut, Fingerprint, Kind, LiveFile, Origin, Place, Segment};
+use crate::vault::Record;
 
 /// A file as it arrives.
 pub struct Upload {
@@ -33,10 +31,7 @@ pub struct Upload {
 /// A file that is sealed but not yet known to anybody. Dropped, it is forgotten without a trace.
 pub struct Sealed {
     unborn: Unborn,
-    tenant: TenantId,
-    region: Region,
     created: Now,
-    deadline: Deadline,
     segment: Segment,
     record: Record,
     downloads: Option<u64>,
@@ -46,19 +41,15 @@ pub struct Sealed {
 /// Keys of a file that is not complete: destroyed on drop, whatever became of the request.
 pub(super) struct Unborn {
     shredder: Shredder,
-    keys: Option<Arc<FileKeys>>,
+    origin: Option<Origin>,
     blobs: Vec<(Place, crate::store::BlobId)>,
     pub(super) reason: Reason,
 }
 
 impl Unborn {
-    pub(super) fn new(shredder: Shredder, keys: FileKeys) -> Self {
-        Self { shredder, keys: Some(Arc::new(keys)), blobs: Vec::new(), reason: Reason::Failed }
-    }
-
-    /// The keys, until they are handed over.
-    pub(super) fn keys(&self) -> Result<&Arc<FileKeys>, BodyError> {
-        self.keys.as_ref().ok_or(BodyError::Gone)
+    /// What its segments are sealed under, until it is handed over.
+    pub(super) fn origin(&self) -> Result<&Origin, BodyError> {
+        self.origin.as_ref().ok_or(BodyError::Gone)
     }
 
     /// A blob that must go with the keys from now on.
@@ -67,15 +58,15 @@ impl Unborn {
     }
 
     /// Hands the keys to a file that is complete.
-    pub(super) fn hand_over(mut self) -> Result<Arc<FileKeys>, BodyError> {
-        self.keys.take().ok_or(BodyError::Gone)
+    pub(super) fn hand_over(mut self) -> Result<Origin, BodyError> {
+        self.origin.take().ok_or(BodyError::Gone)
     }
 }
 
 impl Drop for Unborn {
     fn drop(&mut self) {
-        if let Some(keys) = self.keys.take() {
-            self.shredder.discard(&keys, self.reason, &self.blobs);
+        if let Some(origin) = self.origin.take() {
+            self.shredder.discard(&origin.keys, self.reason, &self.blobs);
         }
     }
 }
@@ -88,6 +79,21 @@ impl Sealed {
 }
 
 impl Pipeline {
+    /// Draws the keys of something that is to come. Its deadline runs from `now`.
+    pub(super) fn conceive(
+        &self,
+        tenant: TenantId,
+        terms: &Terms,
+        now: Now,
+    ) -> Result<Unborn, PipelineError> {
+        let deadline = Deadline::fix(now, terms.ttl)?;
+        let file = FileId::draw(&*self.entropy)?;
+        let keys = Arc::new(self.keys.create(file, deadline)?);
+        let origin = Some(Origin { keys, tenant, region: terms.region, deadline });
+        let (shredder, blobs) = (self.shredder.clone(), Vec::new());
+        Ok(Unborn { shredder, origin, blobs, reason: Reason::Failed })
+    }
+
     /// Waits until there is memory for a body, before any of it is read.
     ///
     /// # Errors
@@ -113,9 +119,8 @@ impl Pipeline {
         terms: &Terms,
         upload: Upload,
     ) -> Result<Sealed, PipelineError> {
-        let (created, deadline) = (self.clock.now(), self.deadline(terms)?);
-        let file = FileId::draw(&*self.entropy)?;
-        let mut unborn = Unborn::new(self.shredder.clone(), self.keys.create(file, deadline)?);
+        let created = self.clock.now();
+        let mut unborn = self.conceive(tenant, terms, created)?;
         let mut intake = Intake::new(
             upload.input,
             &self.limits(terms),
@@ -123,16 +128,10 @@ impl Pipeline {
             upload.digester,
             self.clock.clone(),
         );
-        let sealing = Sealing {
-            keys: unborn.keys()?,
-            tenant,
-            region: terms.region,
-            deadline,
-            role: Role::Input,
-            index: 0,
-        };
-        let sealed = self.vault.seal(sealing, &mut intake, upload.declared);
-        let Some(sealed) = within(&*self.clock, deadline.left(created), sealed).await else {
+        let origin = unborn.origin()?;
+        let sealed = self.vault.seal(origin, (Role::Input, 0), &mut intake, upload.declared);
+        let left = origin.deadline.left(created);
+        let Some(sealed) = within(&*self.clock, left, sealed).await else {
             unborn.reason = Reason::Expired;
             return Err(PipelineError::Expired);
         };
@@ -145,8 +144,7 @@ impl Pipeline {
             declared_media_type: upload.declared_type,
             digests: taken.digester.found(),
         };
-        let (region, downloads) = (terms.region, upload.downloads);
-        Ok(Sealed { unborn, tenant, region, created, deadline, segment, record, downloads, taken })
+        Ok(Sealed { unborn, created, segment, record, downloads: upload.downloads, taken })
     }
 
     /// Makes a sealed file known: from here on it has a receipt and can be asked for.
@@ -154,19 +152,17 @@ impl Pipeline {
     /// # Errors
     /// When its keys died meanwhile, or the random source fails.
     pub fn publish(&self, sealed: Sealed) -> Result<Arc<LiveFile>, PipelineError> {
-        let Sealed { unborn, tenant, region, created, deadline, segment, .. } = sealed;
-        let Sealed { record, downloads, taken, .. } = sealed;
-        let keys = unborn.keys()?;
-        let id = keys.file();
-        let sealing = Sealing { keys, tenant, region, deadline, role: Role::Record, index: 0 };
-        let record = self.vault.seal_record(sealing, &record)?;
+        let Sealed { unborn, created, segment, record, downloads, taken } = sealed;
+        let origin = unborn.origin()?;
+        let id = origin.keys.file();
+        let record = self.vault.seal_record(origin, &record)?;
         let etag = BASE32_NOPAD.encode(&random::<16>(&*self.entropy)?).to_ascii_lowercase();
         self.evidence.accept(Acceptance {
             file: id,
-            tenant,
-            region,
+            tenant: origin.tenant,
+            region: origin.region,
             accepted_at: created.wall,
-            expires_at: deadline.expires_at(),
+            expires_at: origin.deadline.expires_at(),
             commitments: vec![segment.commitment],
             blobs: vec![self.vault.store_name(segment.place)],
             handed_to: Vec::new(),
@@ -174,11 +170,8 @@ impl Pipeline {
         let file = Arc::new(LiveFile {
             id,
             kind: Kind::File,
-            tenant,
-            region,
+            origin: unborn.hand_over()?,
             created,
-            sealed_deadline: deadline,
-            keys: unborn.hand_over()?,
             record: Some(record),
             segments: vec![segment],
             etag: format!("\"{etag}\""),

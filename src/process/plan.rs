@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Options, Output, Password, ProcessError, Processor, Step, StepStream};
+use super::{Options, Password, ProcessError, Processor, Step};
 use crate::problem::Slug;
 use crate::process::options::bad;
 
@@ -64,15 +64,9 @@ impl Plan {
         self.0.iter().all(|step| step.streams())
     }
 
-    /// Runs the steps, each on the output of the one before.
-    ///
-    /// # Errors
-    /// The first step's that refuses; later errors end the output's body.
-    pub async fn run(self, input: StepStream) -> Result<Output, ProcessError> {
-        let mut output = Output { media_type: "application/octet-stream", body: input };
-        for step in self.0 {
-            output = step.run(output.body).await?;
-        }
-        Ok(output)
+    /// The steps in order, each to run on the output of the one before.
+    #[must_use]
+    pub fn into_steps(self) -> Vec<Box<dyn Step>> {
+        self.0
     }
 }

@@ -5,6 +5,7 @@
 use std::hint::black_box;
 use std::io::{Read, Write};
 
+use rustix::process::{DumpableBehavior, dumpable_behavior};
 use serde_json::{Value, json};
 
 use super::document::{DocumentRoom, DocumentStep};

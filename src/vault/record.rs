@@ -1,15 +1,13 @@
 //! What a file is called and what it claims to be: sealed like its bytes (VAULT.md, rule 1).
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::{Sealing, Vault, header};
+use super::{Vault, header};
 use crate::body::BodyError;
 use crate::crypto::{SealedRecord, open_record, seal_record};
 use crate::file::Role;
-use crate::table::LiveFile;
+use crate::table::{LiveFile, Origin};
 
 /// Digests of a file's bytes, base64 (RFC 9530).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Zeroize)]
@@ -41,16 +39,11 @@ impl Vault {
     ///
     /// # Errors
     /// When the keys are gone or the random source fails.
-    pub fn seal_record(
-        &self,
-        sealing: Sealing<'_>,
-        record: &Record,
-    ) -> Result<SealedRecord, BodyError> {
+    pub fn seal_record(&self, origin: &Origin, record: &Record) -> Result<SealedRecord, BodyError> {
         let plain = serde_json::to_vec(record).map(Zeroizing::new).map_err(|_| BodyError::Cut)?;
-        let sealing = Sealing { role: Role::Record, ..sealing };
-        let input_key = self.keys.input_key(sealing.keys).map_err(|_| BodyError::Gone)?;
-        let header = sealing.header();
-        seal_record(&header, &sealing.tenant, input_key, &*self.entropy, &plain)
+        let input_key = self.keys.input_key(&origin.keys).map_err(|_| BodyError::Gone)?;
+        let header = header(origin, Role::Record, 0, origin.keys.file());
+        seal_record(&header, &origin.tenant, input_key, &*self.entropy, &plain)
             .map_err(|_| BodyError::Cut)
     }
 
@@ -58,12 +51,13 @@ impl Vault {
     ///
     /// # Errors
     /// When the keys are gone, or the record is not the one that was sealed.
-    pub fn record(&self, file: &Arc<LiveFile>) -> Result<Record, BodyError> {
-        let input_key = self.keys.input_key(&file.keys).map_err(|_| BodyError::Gone)?;
-        let header = header(file, Role::Record, 0);
+    pub fn record(&self, file: &LiveFile) -> Result<Record, BodyError> {
+        let origin = &file.origin;
+        let input_key = self.keys.input_key(&origin.keys).map_err(|_| BodyError::Gone)?;
+        let header = header(origin, Role::Record, 0, file.id);
         let sealed = file.record.as_ref().ok_or(BodyError::Damaged)?;
         let listed = sealed.end().commitment();
-        let plain = open_record(&header, &file.tenant, input_key, listed, sealed.as_slice())?;
+        let plain = open_record(&header, &origin.tenant, input_key, listed, sealed.as_slice())?;
         serde_json::from_slice(&plain).map_err(|_| BodyError::Damaged)
     }
 }

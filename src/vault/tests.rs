@@ -8,9 +8,10 @@ use super::*;
 use crate::budget::Budget;
 use crate::clock::{VirtualClock, Wall};
 use crate::entropy::SystemEntropy;
-use crate::file::{FileId, Reason};
+use crate::file::{Deadline, FileId, Reason, TenantId};
 use crate::keyring::{MemoryKeyring, Slab};
-use crate::table::{Cut, Kind, Quotas};
+use crate::region::Region;
+use crate::table::{Cut, Kind, LiveFile, Quotas};
 
 struct House {
     vault: Arc<Vault>,
@@ -38,35 +39,32 @@ impl House {
     async fn seal(&self, region: Region, plain: &[u8]) -> Result<Arc<LiveFile>, BodyError> {
         let deadline = Deadline::fix(self.clock.now(), Duration::from_secs(3600)).unwrap();
         let id = FileId::draw(&SystemEntropy).unwrap();
-        let keys = self.keys.create(id, deadline).unwrap();
-        let tenant = self.tenant;
-        let sealing =
-            Sealing { keys: &keys, tenant, region, deadline, role: Role::Input, index: 0 };
+        let keys = Arc::new(self.keys.create(id, deadline).unwrap());
+        let origin = Origin { keys, tenant: self.tenant, region, deadline };
         let frames: Vec<_> =
             plain.chunks(50_000).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
-        let segment = self.vault.seal(sealing, stream::iter(frames), None).await?;
+        let segment =
+            self.vault.seal(&origin, (Role::Input, 0), stream::iter(frames), None).await?;
         let mut record = Record::default();
         record.name = Some("a name".to_owned());
-        let record = self.vault.seal_record(sealing, &record)?;
+        let record = self.vault.seal_record(&origin, &record)?;
         Ok(Arc::new(LiveFile {
             id,
             kind: Kind::File,
-            tenant,
-            region,
+            reservation: Quotas::default().open(origin.tenant),
+            origin,
             created: self.clock.now(),
-            sealed_deadline: deadline,
-            keys: Arc::new(keys),
             record: Some(record),
             segments: vec![segment],
             etag: String::new(),
             claims: None,
             cut: Cut::default(),
-            reservation: Quotas::default().open(tenant),
         }))
     }
 
     async fn open(&self, file: &Arc<LiveFile>, range: Range<u64>) -> Result<Vec<u8>, BodyError> {
-        let frames: Vec<Bytes> = self.vault.open(file, range).try_collect().await?;
+        let frames: Vec<Bytes> =
+            self.vault.open(&file.origin, &file.segments, range).try_collect().await?;
         Ok(frames.concat())
     }
 }
@@ -94,9 +92,9 @@ async fn every_range_of_what_was_sealed_comes_back() {
 async fn destruction_in_mid_read_ends_the_stream_before_its_next_chunk() {
     let house = house();
     let file = house.seal(house.region, &text(1_000_000)).await.unwrap();
-    let mut reading = house.vault.open(&file, 0..1_000_000);
+    let mut reading = house.vault.open(&file.origin, &file.segments, 0..1_000_000);
     assert!(reading.next().await.unwrap().is_ok());
-    house.keys.destroy(&file.keys, Reason::Deleted);
+    house.keys.destroy(&file.origin.keys, Reason::Deleted);
     assert_eq!(reading.next().await, Some(Err(BodyError::Gone)));
     assert_eq!(house.open(&file, 0..1).await, Err(BodyError::Gone));
     assert!(house.vault.record(&file).is_err(), "the name is gone with the keys");
@@ -106,7 +104,7 @@ async fn destruction_in_mid_read_ends_the_stream_before_its_next_chunk() {
 async fn the_deadline_in_mid_read_ends_the_stream_without_anybody_sweeping() {
     let house = house();
     let file = house.seal(house.region, &text(1_000_000)).await.unwrap();
-    let mut reading = house.vault.open(&file, 0..1_000_000);
+    let mut reading = house.vault.open(&file.origin, &file.segments, 0..1_000_000);
     assert!(reading.next().await.unwrap().is_ok());
     house.clock.advance(Duration::from_secs(3600));
     assert_eq!(reading.next().await, Some(Err(BodyError::Gone)));
@@ -125,7 +123,7 @@ async fn another_tenant_cannot_open_even_past_every_check() {
     let house = house();
     let file = house.seal(house.region, &text(1000)).await.unwrap();
     let Ok(mut file) = Arc::try_unwrap(file) else { panic!("held once") };
-    file.tenant = TenantId::of("mallory");
+    file.origin.tenant = TenantId::of("mallory");
     let file = Arc::new(file);
     assert_eq!(house.open(&file, 0..1000).await, Err(BodyError::Damaged));
     assert!(house.vault.record(&file).is_err());

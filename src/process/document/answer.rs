@@ -10,6 +10,7 @@ use super::super::ProcessError;
 use super::super::frame::{FRAME_HEAD, Fault, Kind, MAX_PAYLOAD, MediaType};
 use crate::body::{BodyError, Buffer, Pool};
 use crate::clock::Clock;
+use crate::metrics;
 
 /// A frame that was found good.
 #[derive(Debug)]
@@ -79,6 +80,9 @@ impl Answers {
                 Kind::Problem => {
                     let word = self.word(length).await?;
                     let fault = Fault::parse(word.as_slice()).ok_or_else(broken)?;
+                    if matches!(fault, Fault::Limit) {
+                        metrics::count_by(metrics::WORKER_FAILURES, "why", "limit");
+                    }
                     return Err(ProcessError::refused(fault.slug()));
                 }
                 Kind::End | Kind::Head => return Err(broken()),
@@ -136,6 +140,7 @@ async fn read(from: &mut pipe::Receiver, into: &mut [u8]) -> Result<usize, Proce
     }
 }
 
-const fn broken() -> ProcessError {
+fn broken() -> ProcessError {
+    metrics::count_by(metrics::WORKER_FAILURES, "why", "ended-early-or-lied");
     ProcessError::refused(Fault::Limit.slug())
 }

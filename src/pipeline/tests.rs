@@ -1,0 +1,265 @@
+//! The stages together, over a clock moved by hand and a store that fails on order.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+
+use super::*;
+use crate::body::{ByteStream, Pool};
+use crate::budget::Budget;
+use crate::clock::{VirtualClock, Wall};
+use crate::crypto::RUN_BYTES;
+use crate::entropy::SystemEntropy;
+use crate::intake::Digester;
+use crate::keyring::{MemoryKeyring, Slab};
+use crate::region::Region;
+use crate::store::{Answer, Faults, FaultyStore, MemoryStore};
+
+struct House {
+    pipeline: Pipeline,
+    keys: Arc<Keys>,
+    vault: Arc<Vault>,
+    budget: Budget,
+    clock: VirtualClock,
+    faults: Faults,
+    region: Region,
+}
+
+const ACME: &str = "acme";
+
+fn house() -> House {
+    let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(1_800_000_000)));
+    let (shared, entropy) = (Arc::new(clock.clone()), Arc::new(SystemEntropy));
+    let slab = Slab::lock().unwrap();
+    let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
+    let keys = Arc::new(Keys::new(shared.clone(), entropy.clone(), epochs, slab));
+    let region: Region = "eu".parse().unwrap();
+    let budget = Budget::of(64 << 20);
+    let pool = Pool::new(budget.clone(), RUN_BYTES);
+    let (inner, faults) = (MemoryStore::new(region, 32 << 20), Faults::default());
+    let store = Arc::new(FaultyStore { inner, faults: faults.clone() });
+    // Nothing fits in memory: every blob goes through the faulty store.
+    let memory = MemoryStore::new(region, 0);
+    let vault =
+        Arc::new(Vault::new(shared.clone(), entropy.clone(), keys.clone(), pool, memory, store));
+    let table = Arc::new(Table::default());
+    let retention = Duration::from_hours(720);
+    let evidence = Arc::new(Evidence::new(shared.clone(), entropy.clone(), retention));
+    let tasks = Tasks::default();
+    let (shredder, cleaner) =
+        Shredder::new(shared.clone(), keys.clone(), table.clone(), vault.clone(), evidence.clone());
+    tasks.spawn(cleaner.run());
+    let pipeline = Pipeline::new(Parts {
+        clock: shared,
+        entropy,
+        keys: keys.clone(),
+        table,
+        vault: vault.clone(),
+        evidence,
+        shredder,
+        tasks,
+        shutdown: Shutdown::default(),
+        runs: 4,
+        min_rate: 0,
+    });
+    House { pipeline, keys, vault, budget, clock, faults, region }
+}
+
+impl House {
+    fn terms(&self, ttl: u64) -> Terms {
+        Terms {
+            region: self.region,
+            ttl: Duration::from_secs(ttl),
+            max_bytes: 10 << 20,
+            max_live_bytes: 20 << 20,
+        }
+    }
+
+    async fn put(
+        &self,
+        ttl: u64,
+        downloads: Option<u64>,
+        input: ByteStream,
+    ) -> Result<Arc<LiveFile>, PipelineError> {
+        let upload = Upload {
+            input,
+            declared: None,
+            name: None,
+            declared_type: None,
+            downloads,
+            digester: Digester::default(),
+        };
+        let sealed = self.pipeline.seal(tenant(), &self.terms(ttl), upload).await?;
+        self.pipeline.publish(sealed)
+    }
+
+    /// Nothing of anything is left, once the cleaner has come by.
+    async fn is_empty(&self) {
+        while self.pipeline.pending_deletes() > 0 {
+            self.clock.advance(Duration::from_secs(60));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(self.vault.usage(), crate::store::Usage::default());
+        assert_eq!(self.budget.used(), 0);
+        assert_eq!(self.pipeline.quotas.used(tenant()), 0);
+        assert_eq!(self.pipeline.census().files, 0);
+        self.keys.destroy_epochs();
+        assert_eq!(self.keys.secrets_held(), 0);
+    }
+}
+
+fn tenant() -> TenantId {
+    TenantId::of(ACME)
+}
+
+fn bytes(len: usize) -> ByteStream {
+    let frames: Vec<_> = vec![7; len].chunks(60_000).map(Bytes::copy_from_slice).map(Ok).collect();
+    Box::pin(stream::iter(frames))
+}
+
+/// A body that sends a little, and then nothing more.
+fn stalled() -> ByteStream {
+    Box::pin(stream::iter([Ok(Bytes::from_static(b"so far"))]).chain(stream::pending()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_abandoned_leaves_nothing() {
+    let house = house();
+    let mut upload = Box::pin(house.put(3600, None, stalled()));
+    assert!(upload.as_mut().now_or_never().is_none());
+    assert_eq!(house.keys.secrets_held(), 2);
+    drop(upload);
+    house.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_slower_than_its_life_ends_with_it() {
+    let house = house();
+    let mut upload = Box::pin(house.put(600, None, stalled()));
+    assert!(upload.as_mut().now_or_never().is_none());
+    house.clock.advance(Duration::from_secs(600));
+    assert_eq!(upload.await.err(), Some(PipelineError::Expired));
+    house.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_failure_of_the_store_leaves_nothing_and_the_next_upload_works() {
+    let house = house();
+    let faults = &house.faults;
+    for fault in [&faults.begins, &faults.appends, &faults.commits] {
+        fault.store(1, Ordering::Relaxed);
+        let refused = house.put(3600, None, bytes(1 << 20)).await.err();
+        assert_eq!(refused, Some(PipelineError::Body(BodyError::Storage)));
+        house.is_empty().await;
+        let file = house.put(3600, None, bytes(1 << 20)).await.unwrap();
+        house.pipeline.delete(&file);
+        drop(file);
+        house.is_empty().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_that_fails_keeps_no_key_and_is_tried_until_it_succeeds() {
+    let house = house();
+    let file = house.put(3600, None, bytes(1 << 20)).await.unwrap();
+    house.faults.deletes.store(7, Ordering::Relaxed);
+    let receipt = house.pipeline.delete(&file).unwrap();
+    assert!(receipt.destroyed.is_some(), "final at once");
+    assert_eq!(receipt.blobs, [("memory", Answer::Pending)]);
+    assert!(house.keys.input_key(&file.origin.keys).is_err());
+    let id = file.id;
+    drop(file);
+    house.is_empty().await;
+    assert_eq!(house.faults.deletes.load(Ordering::Relaxed), 0);
+    let receipt = house.pipeline.receipt(id, tenant()).unwrap();
+    assert_eq!(receipt.blobs, [("memory", Answer::Deleted)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lives_end_at_their_second_on_either_clock_and_not_before() {
+    let house = house();
+    for ttl in [1, 299, 300, 3600, 4501, 84_600] {
+        let file = house.put(ttl, None, bytes(10)).await.unwrap();
+        let (id, left) = (file.id, house.clock.now().wall.until(file.expires_at()));
+        drop(file);
+        house.clock.advance(left - Duration::from_millis(1));
+        house.pipeline.sweep().await;
+        assert!(house.pipeline.find(id, tenant()).is_some(), "{ttl}: a moment early");
+        house.clock.advance(Duration::from_millis(1));
+        assert!(house.pipeline.find(id, tenant()).is_none(), "{ttl}: unswept, and over");
+        house.pipeline.sweep().await;
+        let receipt = house.pipeline.receipt(id, tenant()).unwrap();
+        assert_eq!(receipt.destroyed.unwrap().reason(), Reason::Expired);
+    }
+    house.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_set_back_lengthens_no_life_and_one_set_forward_ends_it() {
+    for forward in [true, false] {
+        let house = house();
+        let file = house.put(3600, None, bytes(10)).await.unwrap();
+        let (id, now) = (file.id, house.clock.now().wall.since_epoch());
+        drop(file);
+        let hour = Duration::from_hours(1);
+        if forward {
+            house.clock.step_wall(Wall::from_unix(now + hour));
+        } else {
+            house.clock.step_wall(Wall::from_unix(now - hour * 48));
+            house.clock.advance(hour);
+        }
+        house.pipeline.sweep().await;
+        assert!(house.pipeline.find(id, tenant()).is_none());
+        assert_eq!(house.keys.epochs_held(), 0, "the bucket's key is gone too");
+        house.is_empty().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counted_file_is_shredded_when_its_last_delivery_has_ended() {
+    let house = house();
+    let file = house.put(3600, Some(1), bytes(1 << 20)).await.unwrap();
+    let id = file.id;
+    let (mut delivery, claim) = house.pipeline.deliver(&file, 0..1 << 20, None).unwrap();
+    drop(file);
+    assert!(delivery.next().await.unwrap().is_ok());
+    drop(delivery);
+    let file = house.pipeline.find(id, tenant()).expect("it may be continued");
+    let again = house.pipeline.deliver(&file, 100..1 << 20, claim.as_deref());
+    let rest: Vec<Bytes> = again.unwrap().0.try_collect().await.unwrap();
+    assert_eq!(rest.iter().map(Bytes::len).sum::<usize>(), (1 << 20) - 100);
+    drop((rest, file));
+    assert!(house.pipeline.find(id, tenant()).is_none());
+    let proof = house.pipeline.receipt(id, tenant()).unwrap().destroyed.unwrap();
+    assert_eq!(proof.reason(), Reason::Downloaded);
+    house.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_last_delivery_is_shredded_when_it_can_no_longer_be_continued() {
+    let house = house();
+    let file = house.put(3600, Some(1), bytes(1 << 20)).await.unwrap();
+    let id = file.id;
+    let (mut delivery, _) = house.pipeline.deliver(&file, 0..1 << 20, None).unwrap();
+    drop(file);
+    assert!(delivery.next().await.unwrap().is_ok());
+    drop(delivery);
+    house.clock.advance(crate::table::CONTINUE_WITHIN);
+    assert!(house.pipeline.find(id, tenant()).is_none());
+    house.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_holds_for_uploads_that_run_at_once() {
+    let house = house();
+    let (one, two) =
+        tokio::join!(house.put(3600, None, bytes(9 << 20)), house.put(3600, None, bytes(9 << 20)));
+    let third = house.put(3600, None, bytes(9 << 20)).await;
+    assert_eq!(third.err(), Some(PipelineError::Body(BodyError::Quota)));
+    for file in [one.unwrap(), two.unwrap()] {
+        house.pipeline.delete(&file);
+    }
+    house.is_empty().await;
+}
