@@ -30,6 +30,7 @@ fn a_good_configuration_is_shown_without_its_secrets() {
 #[test]
 fn a_configuration_that_cannot_be_met_is_refused_with_its_reason() {
     let key = "[[keys]]\nid = \"x\"\ntenant = \"acme\"\nroles = [\"client\"]\nsha256 = \"00\"\n";
+    let mut wrong = Vec::new();
     for (setup, named) in [
         (good().set("limits", "max_flie", "1"), "max_flie"),
         (good().set("", "regoin", "\"x\""), "regoin"),
@@ -55,12 +56,15 @@ fn a_configuration_that_cannot_be_met_is_refused_with_its_reason() {
         (good().key("K1", "acme", &["client"]), "id"),
     ] {
         for command in ["check", "serve"] {
-            let refused = with_config(command, &setup.toml());
-            assert_eq!(refused.code, Some(78), "{command} {named}: {}", refused.stderr);
-            assert!(refused.stderr.contains(named), "{command} {named}: {}", refused.stderr);
-            assert!(!refused.stdout.contains("listening"), "{}", refused.stdout);
+            let Ended { code, stdout, stderr } = with_config(command, &setup.toml());
+            if code != Some(78) || !stderr.contains(named) || stdout.contains("listening") {
+                wrong.push(format!("{command}, {named}: {code:?} {stdout}{stderr}"));
+                // What `check` takes, `serve` would run for ever.
+                break;
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let refused = with_config("check", &(good().toml() + key));
     assert_eq!(refused.code, Some(78));
     assert!(refused.stderr.contains("sha256"), "{}", refused.stderr);

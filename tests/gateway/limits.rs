@@ -111,7 +111,9 @@ fn a_spent_memory_budget_refuses_and_recovers() {
     }
     let refused = refused.expect("64 uploads at once fit in 4 MiB");
     assert!(refused.header("retry-after").is_some());
-    client.post("/v1/files", b"small").problem(503, "overloaded");
+    let again = declared(&client, "/v1/files", 10 << 20);
+    assert!(!again.continued, "the body was asked for");
+    again.problem(503, "overloaded");
     let used = gateway.metric("dayfly_budget_used_bytes");
     assert!(used <= 4.0 * 1048576.0, "{used} of 4 MiB");
     for wire in held {

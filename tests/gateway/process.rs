@@ -252,6 +252,7 @@ fn a_stream_flows_while_it_is_still_being_sent() {
         assert_eq!(wire.head().status, 200);
         assert!(!wire.up_to(4 << 20).is_empty());
     });
+    drop(sender);
     wire.reset();
     gateway.is_empty_again();
 }
