@@ -54,16 +54,31 @@ pub enum KeyCommand {
     /// Draws a key: shows it once, and the block for the settings file
     New {
         /// The tenant it belongs to
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = tenant_name)]
         tenant: String,
         /// What it may do; may be given several times
         #[arg(long = "role", value_name = "ROLE", required = true,
             value_parser = ["client", "connector", "owner", "auditor", "ops"])]
         roles: Vec<String>,
         /// The key's public id; drawn if absent
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = key_id)]
         id: Option<String>,
     },
+}
+
+fn tenant_name(text: &str) -> Result<String, String> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    checked(text, fits, "a tenant's name is 1 to 32 of a-z, 0-9 and \"-\"")
+}
+
+fn key_id(text: &str) -> Result<String, String> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    checked(text, fits, "a key's id is 1 to 32 of a-z and 0-9")
+}
+
+fn checked(text: &str, fits: impl Fn(u8) -> bool, complaint: &str) -> Result<String, String> {
+    let good = (1..=32).contains(&text.len()) && text.bytes().all(fits);
+    if good { Ok(text.to_owned()) } else { Err(complaint.to_owned()) }
 }
 
 /// A key that was just drawn.

@@ -19,7 +19,7 @@ mod name;
 mod pace;
 
 pub use digest::{Algorithm, Digester, Expected, HeaderError};
-pub use media::media_type;
+pub use media::{declared_type, media_type};
 pub use multipart::{Part, Parts, boundary};
 pub use name::{NameError, clean};
 pub use pace::Pace;

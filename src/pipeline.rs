@@ -12,8 +12,8 @@ use crate::body::BodyError;
 use crate::clock::Clock;
 use crate::deliver::Delivery;
 use crate::entropy::{Entropy, EntropyError};
-use crate::file::{FileId, Reason, TenantId, TtlError};
-use crate::intake::Limits;
+use crate::file::{Deadline, FileId, Reason, TenantId, TtlError};
+use crate::intake::{Limits, Pace};
 use crate::keyring::{KeyringError, Keys};
 use crate::policy::Terms;
 use crate::process::ProcessError;
@@ -229,6 +229,21 @@ impl Pipeline {
         while self.shredder.pending() > 0 {
             self.clock.sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// A judge of the least rate a body must keep.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        Pace::new(self.clock.clone(), self.min_rate)
+    }
+
+    /// How long the life of a file that starts now is under these terms, rounding included.
+    ///
+    /// # Errors
+    /// When there is no such life.
+    pub fn shortest_life(&self, terms: &Terms) -> Result<Duration, PipelineError> {
+        let now = self.clock.now();
+        Ok(Deadline::fix(now, terms.ttl)?.left(now))
     }
 
     /// What memory and store hold.

@@ -64,7 +64,7 @@ slugs! {
     TruncatedBody "truncated-body" 400 "The body ended too early"
         "Nothing was kept. Send the file again.";
     BadMultipart "bad-multipart" 400 "The multipart body cannot be understood"
-        "RFC 7578: one boundary, each file in a part with a filename, at most 100 files. Nothing was kept.";
+        "RFC 7578: one boundary, each file in a part with a filename, at most 1000 parts. Nothing was kept.";
     IdempotencyUnsupported "idempotency-unsupported" 400 "Idempotency-Key has no meaning here"
         "Only the requests that create something accept it; remove the header.";
     Unauthenticated "unauthenticated" 401 "No valid key"

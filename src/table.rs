@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::budget::Permit;
 use crate::clock::{Boot, Now, Wall};
 use crate::crypto::SealedRecord;
 use crate::file::{Deadline, FileId, Role, TenantId};
@@ -75,6 +76,8 @@ pub struct LiveFile {
     pub segments: Vec<Segment>,
     /// A strong, random entity tag, quotes included.
     pub etag: String,
+    /// Pays for this entry and its record.
+    pub rent: Permit,
     pub claims: Option<Claims>,
     /// Fires when the keys are destroyed: deliveries and jobs stop.
     pub cut: Cut,

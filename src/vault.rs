@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 
 use crate::body::{BodyError, Buffer, ByteStream, Pool};
+use crate::budget::Permit;
 use crate::clock::Clock;
 use crate::crypto::{
     Header, Opener, PREFIX_BYTES, RUN_BYTES, Runs, SealStream, SealedRun, Sealer, SegmentEnd,
@@ -28,6 +29,9 @@ pub use record::{Digests, Record};
 
 /// A sealed segment up to this many bytes stays in memory as far as the budget goes: one run.
 const SMALL_BYTES: usize = RUN_BYTES;
+
+/// What a live file takes in memory beside its record and its sealed bytes, about.
+const ENTRY_BYTES: usize = 1024;
 
 /// Seals, opens, and knows where.
 pub struct Vault {
@@ -178,6 +182,14 @@ impl Vault {
         let bytes = declared.map_or(RUN_BYTES, |declared| sealed_len(declared) as usize);
         self.pool.take(bytes.min(RUN_BYTES), &*self.clock).await?;
         Ok(())
+    }
+
+    /// Memory for what is kept of a file beside its bytes.
+    ///
+    /// # Errors
+    /// When the budget is spent.
+    pub fn rent(&self, record_bytes: usize) -> Result<Permit, BodyError> {
+        Ok(self.pool.budget().try_acquire(record_bytes + ENTRY_BYTES)?)
     }
 
     /// Deletes a segment's bytes.

@@ -101,7 +101,7 @@ pub(super) async fn whoami(
     get,
     path = "/v1/status",
     tag = "instance",
-    security(("key" = [])),
+    security(("key" = ["ops"])),
     responses(
         (status = 200, description = "The state", body = wire::Status),
         (status = 403, description = "Not an ops key", body = wire::Problem),

@@ -142,7 +142,7 @@ impl Listener {
         let peer = Peer { address, cut: cut.clone() };
         // Small answers leave at once; a failure to set it costs only latency.
         let _ = tcp.set_nodelay(true);
-        let socket = Socket::new(tcp, self.clock.clone(), self.door.min_rate, cut);
+        let socket = Socket::new(tcp, self.clock.clone(), &self.door, cut);
         let (router, stop) = (self.service.clone(), self.shutdown.clone());
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let (router, peer) = (router.clone(), peer.clone());

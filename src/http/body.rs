@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -12,6 +13,7 @@ use http_body::{Frame, SizeHint};
 
 use super::accept::Peer;
 use crate::body::{BodyError, ByteStream};
+use crate::clock::{Clock, within};
 use crate::deliver::Delivery;
 
 /// A request's body as a stream; nothing of it is read before the stream is first polled.
@@ -28,18 +30,24 @@ pub(super) fn declared(request: &Request) -> Option<u64> {
 /// Reads a small body whole.
 ///
 /// # Errors
-/// When it is longer than `most` bytes or breaks off.
-pub(super) async fn small(body: Body, most: u64) -> Result<Vec<u8>, BodyError> {
+/// When it is longer than `most` bytes, breaks off, or takes longer than [`SMALL_WITHIN`].
+pub(super) async fn small(body: Body, most: u64, clock: &dyn Clock) -> Result<Vec<u8>, BodyError> {
     let mut body = incoming(body);
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.next().await.transpose()? {
-        if (bytes.len() + frame.len()) as u64 > most {
-            return Err(BodyError::TooLarge { limit: most });
+    let reading = async {
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.next().await.transpose()? {
+            if (bytes.len() + frame.len()) as u64 > most {
+                return Err(BodyError::TooLarge { limit: most });
+            }
+            bytes.extend_from_slice(&frame);
         }
-        bytes.extend_from_slice(&frame);
-    }
-    Ok(bytes)
+        Ok(bytes)
+    };
+    within(clock, SMALL_WITHIN, reading).await.unwrap_or(Err(BodyError::TooSlow))
 }
+
+/// How long a small body may take.
+const SMALL_WITHIN: Duration = Duration::from_secs(10);
 
 /// A delivery as a response's body. If it breaks, the connection is ended without lingering.
 pub(super) struct Outgoing {

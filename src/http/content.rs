@@ -1,10 +1,9 @@
 //! A file's bytes: whole or one range, as an attachment that no browser will run.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
@@ -13,7 +12,8 @@ use super::body::Outgoing;
 use super::caller::Caller;
 use super::files::find;
 use super::query::Query;
-use super::{Gate, Problem};
+use super::segment::Segment;
+use super::{Gate, Problem, disposition};
 use crate::deliver::{Conditions, Selection};
 use crate::problem::Slug;
 use crate::table::LiveFile;
@@ -27,7 +27,7 @@ use crate::vault::Record;
     get,
     path = "/v1/files/{id}/content",
     tag = "files",
-    security(("key" = [])),
+    security(("key" = ["client"])),
     params(
         ("id" = String, Path, description = "The file's id"),
         ("Range" = Option<String>, Header, description = "One byte range (RFC 9110)"),
@@ -49,7 +49,7 @@ use crate::vault::Record;
 pub(super) async fn read(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
     caller.require(|roles| roles.client)?;
@@ -59,7 +59,7 @@ pub(super) async fn read(
     let record = gate.pipeline.record(&file)?;
     let headers = request.headers();
     let size = file.size();
-    let selected = conditions(headers).select(size, &file.etag);
+    let selected = Lines::of(headers).conditions().select(size, &file.etag);
     let (range, status) = match selected {
         Selection::Whole => (0..size, StatusCode::OK),
         Selection::Part(range) => (range, StatusCode::PARTIAL_CONTENT),
@@ -95,21 +95,52 @@ pub(super) async fn read(
     Ok(response)
 }
 
-fn conditions(headers: &HeaderMap) -> Conditions<'_> {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    Conditions {
-        if_match: text(header::IF_MATCH),
-        if_none_match: text(header::IF_NONE_MATCH),
-        if_range: text(header::IF_RANGE),
-        range: text(header::RANGE),
+/// The headers that decide what is sent, several lines of one name as one list (RFC 9110, 5.3).
+struct Lines {
+    if_match: Option<String>,
+    if_none_match: Option<String>,
+    if_range: Option<String>,
+    range: Option<String>,
+}
+
+impl Lines {
+    fn of(headers: &HeaderMap) -> Self {
+        // A value that is no text is no entity tag and no range of ours.
+        let list = |name| joined(headers, &name).map(|found| found.unwrap_or_default());
+        Self {
+            if_match: list(header::IF_MATCH),
+            if_none_match: list(header::IF_NONE_MATCH),
+            if_range: list(header::IF_RANGE),
+            range: list(header::RANGE),
+        }
     }
+
+    fn conditions(&self) -> Conditions<'_> {
+        Conditions {
+            if_match: self.if_match.as_deref(),
+            if_none_match: self.if_none_match.as_deref(),
+            if_range: self.if_range.as_deref(),
+            range: self.range.as_deref(),
+        }
+    }
+}
+
+/// All lines of a header as one list; an error if one of them is not visible ASCII.
+pub(super) fn joined(
+    headers: &HeaderMap,
+    name: &HeaderName,
+) -> Option<Result<String, http::header::ToStrError>> {
+    let mut lines = headers.get_all(name).iter().map(HeaderValue::to_str).peekable();
+    lines.peek()?;
+    let all: Result<Vec<&str>, _> = lines.collect();
+    Some(all.map(|lines| lines.join(", ")))
 }
 
 /// What is said about the bytes, whichever of them are sent.
 fn describe(headers: &mut HeaderMap, file: &LiveFile, record: &Record) {
     insert(headers, header::CONTENT_TYPE, &record.media_type);
     insert(headers, header::ETAG, &file.etag);
-    insert(headers, header::CONTENT_DISPOSITION, &disposition(record.name.as_deref()));
+    insert(headers, header::CONTENT_DISPOSITION, &disposition::write(record.name.as_deref()));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     insert(headers, HeaderName::from_static("dayfly-region"), file.origin.region.as_str());
@@ -128,22 +159,6 @@ pub(super) fn digest_header(record: &Record) -> Option<String> {
         .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}=:{value}:")))
         .collect();
     (!parts.is_empty()).then(|| parts.join(", "))
-}
-
-/// Always an attachment; the name percent-encoded (RFC 8187), so that no character of it can end
-/// the header.
-fn disposition(name: Option<&str>) -> String {
-    let Some(name) = name else { return "attachment".to_owned() };
-    let mut header = "attachment; filename*=UTF-8''".to_owned();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {
-            header.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(header, "%{byte:02X}");
-        }
-    }
-    header
 }
 
 fn not_modified(file: &LiveFile) -> Response {
@@ -165,19 +180,5 @@ fn unsatisfiable(size: u64) -> Problem {
 pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_cannot_end_its_header() {
-        assert_eq!(disposition(None), "attachment");
-        assert_eq!(
-            disposition(Some("a\"; b\r\n é.pdf")),
-            "attachment; filename*=UTF-8''a%22%3B%20b%0D%0A%20%C3%A9.pdf"
-        );
     }
 }

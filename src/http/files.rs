@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use data_encoding::HEXLOWER;
 use http::StatusCode;
 
 use super::caller::Caller;
 use super::guard::json;
-use super::query::{Query, ttl};
+use super::query::{Query, number, ttl};
+use super::segment::Segment;
 use super::{Gate, Problem, body};
 use crate::file::{FileId, Reason};
 use crate::problem::Slug;
@@ -21,15 +22,15 @@ use crate::wire;
 
 /// The longest JSON body, bytes.
 const MOST_JSON: u64 = 16 << 10;
-const MOST_LISTED: usize = 1000;
-const LISTED: usize = 100;
+const MOST_LISTED: u64 = 1000;
+const LISTED: u64 = 100;
 
 /// Your live files, newest first.
 #[utoipa::path(
     get,
     path = "/v1/files",
     tag = "files",
-    security(("key" = [])),
+    security(("key" = ["client"])),
     params(
         ("limit" = Option<u32>, Query, description = "1 to 1000; 100 if absent"),
         ("cursor" = Option<String>, Query, description = "From the page before"),
@@ -44,24 +45,24 @@ pub(super) async fn list(
     caller.require(|roles| roles.client)?;
     let query = Query::parse(request.uri(), &["limit", "cursor"])?;
     caller.throttle(&gate)?;
-    let limit = match query.get("limit").map(str::parse::<usize>) {
+    let limit = match query.get("limit").map(number) {
         None => LISTED,
-        Some(Ok(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
+        Some(Some(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
         Some(_) => {
             return Err(Problem::because(Slug::BadRequest, "limit is a number from 1 to 1000."));
         }
     };
-    let cursor = match query.get("cursor").map(|text| u64::from_str_radix(text, 16)) {
+    let cursor = match query.get("cursor").map(number) {
         None => None,
-        Some(Ok(cursor)) => Some(cursor),
-        Some(Err(_)) => {
+        Some(Some(cursor)) => Some(cursor),
+        Some(None) => {
             return Err(Problem::because(Slug::BadRequest, "cursor is not one of a list's."));
         }
     };
-    let (files, next) = gate.pipeline.list(caller.tenant_id(), cursor, limit);
+    let (files, next) = gate.pipeline.list(caller.tenant_id(), cursor, limit as usize);
     // A file that dies between the listing and the look at its record is simply not shown.
     let files = files.iter().filter_map(|file| view(&gate, file).ok()).collect();
-    let cursor = next.map(|number| format!("{number:x}"));
+    let cursor = next.map(|number| number.to_string());
     Ok(json(StatusCode::OK, &wire::FileList { files, cursor }))
 }
 
@@ -70,7 +71,7 @@ pub(super) async fn list(
     get,
     path = "/v1/files/{id}",
     tag = "files",
-    security(("key" = [])),
+    security(("key" = ["client"])),
     params(("id" = String, Path, description = "The file's id")),
     responses(
         (status = 200, description = "The file", body = wire::File),
@@ -81,7 +82,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
     caller.require(|roles| roles.client)?;
@@ -96,7 +97,7 @@ pub(super) async fn show(
     patch,
     path = "/v1/files/{id}",
     tag = "files",
-    security(("key" = [])),
+    security(("key" = ["client"])),
     params(("id" = String, Path, description = "The file's id")),
     request_body = wire::Shorten,
     responses(
@@ -109,14 +110,14 @@ pub(super) async fn show(
 pub(super) async fn shorten(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
     caller.require(|roles| roles.client)?;
     Query::parse(request.uri(), &[])?;
     caller.throttle(&gate)?;
     let file = find(&gate, &caller, &id)?;
-    let asked: wire::Shorten = read_json(request.into_body()).await?;
+    let asked: wire::Shorten = read_json(&gate, request.into_body()).await?;
     gate.pipeline.shorten(&file, ttl(&asked.ttl)?)?;
     Ok(json(StatusCode::OK, &view(&gate, &file)?))
 }
@@ -128,7 +129,7 @@ pub(super) async fn shorten(
     delete,
     path = "/v1/files/{id}",
     tag = "files",
-    security(("key" = [])),
+    security(("key" = ["client"])),
     params(("id" = String, Path, description = "The file's id")),
     responses(
         (status = 200, description = "The receipt; the same one again later", body = wire::Receipt),
@@ -139,7 +140,7 @@ pub(super) async fn shorten(
 pub(super) async fn delete(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
     caller.require(|roles| roles.client)?;
@@ -162,7 +163,7 @@ pub(super) async fn delete(
     get,
     path = "/v1/receipts/{id}",
     tag = "receipts",
-    security(("key" = [])),
+    security(("key" = ["client", "owner", "auditor"])),
     params(("id" = String, Path, description = "The id of a file, or of a processing request")),
     responses(
         (status = 200, description = "The receipt", body = wire::Receipt),
@@ -172,7 +173,7 @@ pub(super) async fn delete(
 pub(super) async fn receipt(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
     caller.require(|roles| roles.client || roles.owner || roles.auditor)?;
@@ -258,8 +259,8 @@ fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
     }
 }
 
-async fn read_json<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    let bytes = body::small(body, MOST_JSON).await?;
+async fn read_json<T: serde::de::DeserializeOwned>(gate: &Gate, body: Body) -> Result<T, Problem> {
+    let bytes = body::small(body, MOST_JSON, &*gate.clock).await?;
     serde_json::from_slice(&bytes).map_err(|_| {
         Problem::because(Slug::BadRequest, "The body is not the JSON object this request takes.")
     })

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use data_encoding::BASE32_NOPAD;
+use http_body::Body;
 
 use super::accept::Peer;
 use super::caller::Caller;
@@ -29,13 +30,23 @@ pub(super) async fn finished(
     let id = request_id(&gate);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let one = request.version() <= Version::HTTP_11;
+    let has_body = !request.body().is_end_stream();
     let mut response = if query::holds_credential(request.uri()) {
         Problem::new(Slug::TokenInUrl).into_response()
+    } else if request.version() == Version::HTTP_11 && !has_one_host(&request) {
+        let detail = "An HTTP/1.1 request has one Host (RFC 9112, section 3.2).";
+        Problem::because(Slug::BadRequest, detail).into_response()
     } else {
         next.run(request).await
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         metrics::count_by(metrics::PROBLEMS, "slug", problem.slug().as_str());
+        if one && has_body {
+            // The body may not have been read to its end: hyper ends the connection, so say so.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         let carried = std::mem::take(response.headers_mut());
         response = problem.render(&id);
         // What other layers have set (CORS, Allow) stays; what the problem says wins.
@@ -60,6 +71,10 @@ pub(super) async fn finished(
     let took = gate.clock.now().boot.since(began);
     log(&id, &method, route.as_deref(), status, took);
     response
+}
+
+fn has_one_host(request: &Request) -> bool {
+    request.headers().get_all(header::HOST).iter().count() == 1
 }
 
 /// The allow-list of what is ever logged of a request: our id, its method, the route's pattern,
@@ -103,7 +118,8 @@ pub(super) async fn authenticated(
             .into_response();
     };
     // Only what creates something accepts it, and its handler looks at it again.
-    if request.headers().contains_key("idempotency-key") && request.uri().path() != "/v1/files" {
+    let creates = request.method() == Method::POST && request.uri().path() == "/v1/files";
+    if request.headers().contains_key("idempotency-key") && !creates {
         return Problem::new(Slug::IdempotencyUnsupported).into_response();
     }
     request.extensions_mut().insert(caller);

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, header};
 
+use super::segment::Segment;
 use super::{Gate, Problem, guard};
 use crate::problem::Slug;
 use crate::web;
@@ -57,7 +58,7 @@ pub(super) async fn problems(State(_): State<Arc<Gate>>) -> Response {
     ))]
 pub(super) async fn problem(
     State(_): State<Arc<Gate>>,
-    Path(slug): Path<String>,
+    Segment(slug): Segment,
 ) -> Result<Response, Problem> {
     let slug = Slug::parse(&slug).ok_or(Slug::NotFound)?;
     Ok(html(web::problem_page(slug)))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use futures_util::stream;
 use http::{HeaderName, HeaderValue, header};
@@ -13,10 +13,11 @@ use super::caller::Caller;
 use super::content::insert;
 use super::guard::stopping;
 use super::query::Query;
-use super::upload::elsewhere;
+use super::segment::Segment;
+use super::upload::{elsewhere, expected};
 use super::{Gate, Problem};
 use crate::body::{BodyError, ByteStream};
-use crate::intake::{Digester, Expected, Parts, boundary};
+use crate::intake::{Digester, Parts, boundary};
 use crate::pipeline::Job;
 use crate::policy::Ask;
 use crate::problem::Slug;
@@ -31,7 +32,7 @@ use crate::process::Password;
     post,
     path = "/v1/process/{steps}",
     tag = "processing",
-    security(("key" = [])),
+    security(("key" = ["client"])),
     params(
         ("steps" = String, Path, description = "`text`, `detect+checksum`, …"),
         ("region" = Option<String>, Query, description = "One of the tenant's"),
@@ -51,7 +52,7 @@ use crate::process::Password;
 pub(super) async fn run(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Path(steps): Path<String>,
+    Segment(steps): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
     caller.require(|roles| roles.client)?;
@@ -64,7 +65,8 @@ pub(super) async fn run(
     let ask = Ask { region: region.as_deref(), ttl: None, declared_bytes: declared, steps: &names };
     let decided = caller.rules.policy.decide(&caller.tenant, &ask);
     let terms = decided.map_err(|refusal| elsewhere(refusal, &request))?;
-    let digester = digester(&request)?;
+    let mut digester = Digester::default();
+    digester.expect(expected(request.headers())?);
     if !gate.pipeline.has_quota(caller.tenant_id(), &terms, declared) {
         return Err(Problem::later(Slug::QuotaExceeded, 60));
     }
@@ -73,7 +75,7 @@ pub(super) async fn run(
     let place = gate.pipeline.queue(!plan.streams()).await?;
     gate.pipeline.admit(declared).await?;
     let peer = request.extensions().get::<Peer>().cloned();
-    let input = input(request)?;
+    let input = input(&gate, request)?;
     let job = Job { input, digester, plan, steps: names, place };
     let ran = gate.pipeline.run(caller.tenant_id(), &terms, job).await?;
     let mut response = Response::new(Outgoing::body(ran.body, peer));
@@ -97,25 +99,14 @@ fn password(request: &Request) -> Result<Option<Password>, Problem> {
     Ok(Some(Password::new(text)))
 }
 
-fn digester(request: &Request) -> Result<Digester, Problem> {
-    let mut digester = Digester::default();
-    for name in ["content-digest", "repr-digest"] {
-        if let Some(value) = request.headers().get(name) {
-            let value = value.to_str().map_err(|_| Slug::BadDigest)?;
-            digester.expect(Expected::parse(value).map_err(|_| Slug::BadDigest)?);
-        }
-    }
-    Ok(digester)
-}
-
 /// The body, or the one file in a multipart body.
-fn input(request: Request) -> Result<ByteStream, Problem> {
+fn input(gate: &Gate, request: Request) -> Result<ByteStream, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let multipart =
         kind.filter(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data"));
     let Some(kind) = multipart else { return Ok(incoming(request.into_body())) };
     let boundary = boundary(kind)?;
-    let parts = Parts::new(incoming(request.into_body()), boundary);
+    let parts = Parts::new(incoming(request.into_body()), boundary, gate.pipeline.pace());
     Ok(Box::pin(stream::try_unfold(Single::Before(parts), Single::next)))
 }
 

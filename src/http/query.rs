@@ -61,9 +61,12 @@ pub(super) fn ttl(text: &str) -> Result<Duration, Problem> {
 
 /// A number of downloads: at least 1.
 pub(super) fn downloads(text: &str) -> Result<u64, Problem> {
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    let count = text.parse().ok().filter(|count| digits && *count >= 1);
-    count.ok_or(Slug::BadDownloads.into())
+    number(text).filter(|count| *count >= 1).ok_or(Slug::BadDownloads.into())
+}
+
+/// Decimal digits, and nothing else.
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// Whether a URL holds what looks like a credential: it would end up in logs along the way.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::accept::Door;
 use crate::clock::{Clock, Sleep};
 use crate::intake::Pace;
 
@@ -36,8 +37,18 @@ pub(super) struct Socket {
     clock: Arc<dyn Clock>,
     pace: Pace,
     cut: CutMark,
+    greeting: Option<Greeting>,
     farewell: Option<Farewell>,
 }
+
+/// The time a client has for its first bytes. hyper's own limit on a head starts only once the
+/// protocol is known, which takes up to the 24 bytes of HTTP/2's preface (RFC 9113, section 3.4).
+struct Greeting {
+    until: Sleep,
+    left: usize,
+}
+
+const PREFACE_BYTES: usize = 24;
 
 /// The lingering close: our half is closed, and what still comes is thrown away for a while.
 struct Farewell {
@@ -46,9 +57,22 @@ struct Farewell {
 }
 
 impl Socket {
-    pub fn new(tcp: TcpStream, clock: Arc<dyn Clock>, min_rate: u64, cut: CutMark) -> Self {
-        let pace = Pace::new(clock.clone(), min_rate);
-        Self { tcp, clock, pace, cut, farewell: None }
+    pub fn new(tcp: TcpStream, clock: Arc<dyn Clock>, door: &Door, cut: CutMark) -> Self {
+        let pace = Pace::new(clock.clone(), door.min_rate);
+        let until = clock.sleep(door.header_timeout);
+        let greeting = Some(Greeting { until, left: PREFACE_BYTES });
+        Self { tcp, clock, pace, cut, greeting, farewell: None }
+    }
+
+    /// Whether the client is still within its time for its first bytes.
+    fn poll_greeting(&mut self, read: usize, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some(greeting) = &mut self.greeting else { return Poll::Pending };
+        greeting.left = greeting.left.saturating_sub(read);
+        if greeting.left == 0 {
+            self.greeting = None;
+            return Poll::Pending;
+        }
+        greeting.until.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
     }
 
     fn wrote(
@@ -58,6 +82,8 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         match result {
             Poll::Ready(Ok(bytes)) => {
+                // Whoever is answered has spoken.
+                self.greeting = None;
                 self.pace.moved(bytes);
                 Poll::Ready(Ok(bytes))
             }
@@ -77,7 +103,13 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, into)
+        let before = into.filled().len();
+        let result = Pin::new(&mut self.tcp).poll_read(cx, into);
+        let read = into.filled().len() - before;
+        match self.poll_greeting(read, cx) {
+            Poll::Ready(late) if result.is_pending() => Poll::Ready(Err(late)),
+            Poll::Ready(_) | Poll::Pending => result,
+        }
     }
 }
 

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 use super::body::{declared, incoming};
 use super::caller::Caller;
-use super::content::{digest_header, insert};
+use super::content::{digest_header, insert, joined};
 use super::files::view;
 use super::guard::{json, stopping};
 use super::query::{Query, downloads, ttl};
 use super::replay::{self, Attempt};
-use super::{Gate, Problem};
-use crate::intake::{Algorithm, Digester, Expected, Parts, boundary, clean};
+use super::segment::Segment;
+use super::{Gate, Problem, disposition};
+use crate::clock::within;
+use crate::intake::{Algorithm, Digester, Expected, Parts, boundary, clean, declared_type};
 use crate::pipeline::{Sealed, Upload};
 use crate::policy::{Ask, Terms};
 use crate::problem::Slug;
@@ -29,7 +31,7 @@ const PARAMETERS: [&str; 5] = ["name", "ttl", "region", "downloads", "steps"];
     post,
     path = "/v1/files",
     tag = "files",
-    security(("key" = [])),
+    security(("key" = ["client"])),
     params(
         ("name" = Option<String>, Query, description = "Or in Content-Disposition"),
         ("ttl" = Option<String>, Query, description = "`90s` to `23h30m`; rounded down"),
@@ -66,7 +68,7 @@ pub(super) async fn create(
     put,
     path = "/v1/files/{id}",
     tag = "files",
-    security(("key" = [])),
+    security(("key" = ["client"])),
     params(("id" = String, Path, description = "Here, the new file's name")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 201, description = "The file", body = wire::File))
@@ -74,7 +76,7 @@ pub(super) async fn create(
 pub(super) async fn put_named(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Path(name): Path<String>,
+    Segment(name): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
     take(&gate, &caller, request, Some(name)).await
@@ -85,7 +87,7 @@ pub(super) async fn put_named(
     put,
     path = "/v1/files/",
     tag = "files",
-    security(("key" = [])),
+    security(("key" = ["client"])),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 201, description = "The file", body = wire::File))
 )]
@@ -128,7 +130,13 @@ async fn take(
             let found = fingerprint_again(gate, &wish, request, boundary).await?;
             replay::answer(gate, caller, &outcome, found)
         }
-        (attempt, Some(boundary)) => several(gate, caller, &wish, request, boundary, attempt).await,
+        (attempt, Some(boundary)) => {
+            // The first part's life runs while the others arrive: past its end nothing of the
+            // request is left.
+            let left = gate.pipeline.shortest_life(&wish.terms)?;
+            let all = several(gate, caller, &wish, request, boundary, attempt);
+            within(&*gate.clock, left, all).await.unwrap_or(Err(Slug::Expired.into()))
+        }
         (attempt, None) => one(gate, caller, wish, request, digester, attempt).await,
     }
 }
@@ -144,13 +152,13 @@ fn wish(caller: &Caller, request: &Request, path_name: Option<String>) -> Result
     let multipart = content_type.is_some_and(|kind| {
         kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")
     });
-    let in_parts = multipart && path_name.is_none();
+    let in_parts = multipart && request.method() == Method::POST;
     let boundary = match content_type.filter(|_| in_parts) {
         Some(kind) => Some(boundary(kind)?),
         None => None,
     };
     let asked_name = query.get("name").map(str::to_owned).or(path_name);
-    let asked_name = asked_name.or_else(|| disposition_name(request.headers()));
+    let asked_name = asked_name.or_else(|| disposition::read(request.headers()));
     let name = clean(asked_name.as_deref().unwrap_or_default()).map_err(|_| Slug::BadFilename)?;
     let declared = declared(request);
     let ask = Ask {
@@ -184,25 +192,36 @@ pub(super) fn elsewhere(refusal: crate::policy::Refusal, request: &Request) -> P
 /// What is to be hashed, as the request and the tenant's policy ask.
 fn digester(caller: &Caller, headers: &HeaderMap, multipart: bool) -> Result<Digester, Problem> {
     let mut digester = Digester::default();
-    for name in ["content-digest", "repr-digest"] {
-        let Some(value) = text(headers, &HeaderName::from_static(name)) else { continue };
-        if multipart {
-            let detail = "A multipart body has no one digest: send each file by itself.";
-            return Err(Problem::because(Slug::BadDigest, detail));
-        }
-        digester.expect(Expected::parse(value).map_err(|_| Slug::BadDigest)?);
+    let expected = expected(headers)?;
+    if multipart && !expected.is_empty() {
+        let detail = "A multipart body has no one digest: send each file by itself.";
+        return Err(Problem::because(Slug::BadDigest, detail));
     }
-    for algorithm in wanted(caller, headers)? {
+    digester.expect(expected);
+    for algorithm in wanted(caller, headers) {
         digester.compute(algorithm);
     }
     Ok(digester)
 }
 
-fn wanted(caller: &Caller, headers: &HeaderMap) -> Result<Vec<Algorithm>, Problem> {
-    let header = text(headers, &HeaderName::from_static("want-repr-digest"));
-    let wanted = header.map(Algorithm::wanted).transpose().map_err(|_| Slug::BadDigest)?;
+/// The digests the client sent. None is passed over silently: what cannot be read is refused.
+pub(super) fn expected(headers: &HeaderMap) -> Result<Vec<Expected>, Problem> {
+    let mut all = Vec::new();
+    for name in ["content-digest", "repr-digest"] {
+        if let Some(value) = joined(headers, &HeaderName::from_static(name)) {
+            let value = value.map_err(|_| Slug::BadDigest)?;
+            all.extend(Expected::parse(&value).map_err(|_| Slug::BadDigest)?);
+        }
+    }
+    Ok(all)
+}
+
+/// A wish that cannot be read is no wish (RFC 9530, section 4).
+fn wanted(caller: &Caller, headers: &HeaderMap) -> Vec<Algorithm> {
+    let wish = joined(headers, &HeaderName::from_static("want-repr-digest"));
+    let wish = wish.and_then(Result::ok).and_then(|wish| Algorithm::wanted(&wish));
     let always = caller.tenant.always_digest.then_some(Algorithm::Sha256);
-    Ok(wanted.flatten().into_iter().chain(always).collect())
+    wish.into_iter().chain(always).collect()
 }
 
 /// One file, the whole body.
@@ -214,7 +233,7 @@ async fn one(
     mut digester: Digester,
     attempt: Attempt,
 ) -> Result<Response, Problem> {
-    let declared_type = text(request.headers(), &header::CONTENT_TYPE).map(str::to_owned);
+    let declared_type = text(request.headers(), &header::CONTENT_TYPE).and_then(declared_type);
     if matches!(attempt, Attempt::First(_)) {
         digester.fingerprint(replay::head(gate, &request, &[]));
     }
@@ -242,10 +261,10 @@ async fn several(
     boundary: String,
     attempt: Attempt,
 ) -> Result<Response, Problem> {
-    let algorithms = wanted(caller, request.headers())?;
+    let algorithms = wanted(caller, request.headers());
     let (head, body) = request.into_parts();
     let head = Request::from_parts(head, axum::body::Body::empty());
-    let mut parts = Parts::new(incoming(body), boundary);
+    let mut parts = Parts::new(incoming(body), boundary, gate.pipeline.pace());
     let (mut sealed, mut fingerprints): (Vec<Sealed>, Vec<_>) = (Vec::new(), Vec::new());
     while let Some(part) = parts.next().await? {
         let mut digester = Digester::default();
@@ -260,7 +279,7 @@ async fn several(
             input: part.body,
             declared: None,
             name: clean(&part.name).map_err(|_| Slug::BadFilename)?,
-            declared_type: part.declared,
+            declared_type: part.declared.as_deref().and_then(declared_type),
             downloads: wish.downloads,
             digester,
         };
@@ -305,7 +324,7 @@ async fn fingerprint_again(
         let context = replay::head(gate, &head, &[]);
         return replay::fingerprint(gate, &wish.terms, incoming(body), context).await;
     };
-    let mut parts = Parts::new(incoming(body), boundary);
+    let mut parts = Parts::new(incoming(body), boundary, gate.pipeline.pace());
     let mut fingerprints = Vec::new();
     while let Some(part) = parts.next().await? {
         let kind = part.declared.as_deref().unwrap_or_default();
@@ -346,24 +365,4 @@ pub(super) fn created(
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// The file name in a request's Content-Disposition (RFC 6266): `filename*` before `filename`.
-fn disposition_name(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::CONTENT_DISPOSITION)?;
-    let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let mut plain = None;
-    for parameter in value.split(';').skip(1) {
-        let Some((name, value)) = parameter.split_once('=') else { continue };
-        match name.trim().to_ascii_lowercase().as_str() {
-            "filename*" => {
-                let encoded = value.trim().splitn(3, '\'').nth(2)?;
-                let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8();
-                return decoded.ok().map(std::borrow::Cow::into_owned);
-            }
-            "filename" => plain = Some(value.trim().trim_matches('"').replace("\\\"", "\"")),
-            _ => {}
-        }
-    }
-    plain
 }

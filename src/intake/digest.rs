@@ -31,18 +31,20 @@ pub struct Expected {
 pub struct HeaderError;
 
 impl Expected {
-    /// Reads a `Content-Digest` or `Repr-Digest` value; unknown algorithms are passed over.
+    /// Reads a `Content-Digest` or `Repr-Digest` value: a dictionary (RFC 8941) of byte strings.
+    /// Unknown algorithms are passed over, and so are parameters.
     ///
     /// # Errors
-    /// When an entry is not `name=:base64:`, or a known one has the wrong length.
+    /// When a known algorithm's value is no byte string of its length.
     pub fn parse(header: &str) -> Result<Vec<Self>, HeaderError> {
         let mut expected = Vec::new();
         for entry in header.split(',').map(str::trim) {
             let (name, value) = entry.split_once('=').ok_or(HeaderError)?;
+            let Some(algorithm) = Algorithm::named(name.trim()) else { continue };
+            let value = value.split(';').next().unwrap_or_default().trim();
             let value = value.strip_prefix(':').and_then(|rest| rest.strip_suffix(':'));
             let value = BASE64.decode(value.ok_or(HeaderError)?.as_bytes());
             let value = value.map_err(|_| HeaderError)?;
-            let Some(algorithm) = Algorithm::named(name) else { continue };
             if value.len() != algorithm.bytes() {
                 return Err(HeaderError);
             }
@@ -68,25 +70,21 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm a `Want-Repr-Digest` prefers; `None` if it wants none of ours.
-    ///
-    /// # Errors
-    /// When a preference is not a number from 0 to 10.
-    pub fn wanted(header: &str) -> Result<Option<Self>, HeaderError> {
+    /// The algorithm a `Want-Repr-Digest` prefers; `None` if it wants none of ours. An entry that
+    /// cannot be read is passed over, as RFC 9530 asks.
+    #[must_use]
+    pub fn wanted(header: &str) -> Option<Self> {
         let mut best: Option<(u8, Self)> = None;
-        for entry in header.split(',').map(str::trim) {
-            let (name, weight) = entry.split_once('=').ok_or(HeaderError)?;
-            let weight: u8 = weight.trim().parse().map_err(|_| HeaderError)?;
-            if weight > 10 {
-                return Err(HeaderError);
-            }
-            if let Some(algorithm) = Self::named(name.trim())
+        for entry in header.split(',') {
+            let Some((name, weight)) = entry.trim().split_once('=') else { continue };
+            let weight = weight.trim().parse().ok().filter(|weight| *weight <= 10);
+            if let (Some(algorithm), Some(weight)) = (Self::named(name.trim()), weight)
                 && weight > best.map_or(0, |(most, _)| most)
             {
                 best = Some((weight, algorithm));
             }
         }
-        Ok(best.map(|(_, algorithm)| algorithm))
+        best.map(|(_, algorithm)| algorithm)
     }
 }
 
@@ -190,17 +188,19 @@ mod tests {
     }
 
     #[test]
-    fn damaged_headers_are_refused() {
+    fn damaged_headers_are_refused_and_parameters_passed_over() {
         for header in ["", "sha-256", "sha-256=abc", "sha-256=:!!:", "sha-256=:AAAA:"] {
             assert_eq!(Expected::parse(header), Err(HeaderError), "{header}");
         }
-        assert_eq!(Algorithm::wanted("sha-256=11"), Err(HeaderError));
+        assert!(check(&format!("{HELLO};p=1, other=5"), b"hello").is_ok());
     }
 
     #[test]
     fn the_preferred_algorithm_is_chosen_and_zero_means_no() {
-        assert_eq!(Algorithm::wanted("sha-512=3, sha-256=10, md5=10"), Ok(Some(Algorithm::Sha256)));
-        assert_eq!(Algorithm::wanted("sha-512=1"), Ok(Some(Algorithm::Sha512)));
-        assert_eq!(Algorithm::wanted("sha-256=0"), Ok(None));
+        let wanted = Algorithm::wanted;
+        assert_eq!(wanted("sha-512=3, sha-256=10, md5=10"), Some(Algorithm::Sha256));
+        assert_eq!(wanted("sha-512=1, nonsense"), Some(Algorithm::Sha512));
+        assert_eq!(wanted("sha-256=0"), None);
+        assert_eq!(wanted("sha-256=11"), None);
     }
 }

@@ -34,6 +34,12 @@ fn inside_zip(head: &[u8]) -> &'static str {
     OFFICE.iter().find(|(folder, _)| names(folder)).map_or("application/zip", |(_, kind)| kind)
 }
 
+/// What a sender declared, if it can be a media type: kept as it was sent, up to 255 bytes.
+#[must_use]
+pub fn declared_type(value: &str) -> Option<String> {
+    (value.len() <= 255 && essence(value).is_some()).then(|| value.to_owned())
+}
+
 /// `type/subtype` of a Content-Type value, if it is well formed (RFC 9110, section 8.3.1).
 pub(super) fn essence(value: &str) -> Option<String> {
     let essence = value.split(';').next()?.trim().to_ascii_lowercase();

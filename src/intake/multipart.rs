@@ -2,13 +2,18 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use multer::Multipart;
 
+use super::Pace;
 use crate::body::{BodyError, ByteStream};
 
 /// Parts of any kind in one body, at most.
 const MOST_PARTS: usize = 1000;
+/// Bytes that may come without a part's head or a byte of a file among them: what the parser may
+/// have to hold at once, and how long a field without a file name may be.
+const MOST_BESIDE_FILES: usize = 1 << 20;
 
 /// A file among the parts.
 pub struct Part {
@@ -21,21 +26,34 @@ pub struct Part {
 pub struct Parts {
     multipart: Multipart<'static>,
     seen: usize,
-    broken: Broken,
+    watch: Watch,
 }
 
-/// The input's own error, which the multipart parser would otherwise wrap beyond recognition.
+/// What the parser would not tell: how much it has read without giving anything out, and the
+/// input's own error, which it would wrap beyond recognition.
 #[derive(Clone, Default)]
-struct Broken(Arc<Mutex<Option<BodyError>>>);
+struct Watch(Arc<Mutex<(usize, Option<BodyError>)>>);
 
-impl Broken {
-    fn note(&self, error: BodyError) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+impl Watch {
+    fn read(&self, frame: Result<Bytes, BodyError>) -> Result<Bytes, BodyError> {
+        let mut watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let judged = frame.and_then(|frame| {
+            watch.0 += frame.len();
+            if watch.0 > MOST_BESIDE_FILES { Err(BodyError::Multipart) } else { Ok(frame) }
+        });
+        if let Err(error) = &judged {
+            watch.1.get_or_insert(*error);
+        }
+        judged
+    }
+
+    fn gave_something(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = 0;
     }
 
     fn or_multipart(&self) -> BodyError {
-        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.unwrap_or(BodyError::Multipart)
+        let watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.1.unwrap_or(BodyError::Multipart)
     }
 }
 
@@ -54,17 +72,13 @@ pub fn boundary(content_type: &str) -> Result<String, BodyError> {
 }
 
 impl Parts {
-    /// Reads parts from a body with this boundary.
+    /// Reads parts from a body with this boundary. The whole body must keep the least rate.
     #[must_use]
-    pub fn new(body: ByteStream, boundary: String) -> Self {
-        let broken = Broken::default();
-        let noting = broken.clone();
-        let body = body.inspect(move |frame| {
-            if let Err(error) = frame {
-                noting.note(*error);
-            }
-        });
-        Self { multipart: Multipart::new(body, boundary), seen: 0, broken }
+    pub fn new(body: ByteStream, boundary: String, pace: Pace) -> Self {
+        let watch = Watch::default();
+        let reading = watch.clone();
+        let body = pace.keep(body).map(move |frame| reading.read(frame));
+        Self { multipart: Multipart::new(body, boundary), seen: 0, watch }
     }
 
     /// The next part that has a file name; others are passed over. The part before must have been
@@ -74,17 +88,24 @@ impl Parts {
     /// When the syntax is damaged, there are too many parts, or the input fails.
     pub async fn next(&mut self) -> Result<Option<Part>, BodyError> {
         loop {
-            let field =
-                self.multipart.next_field().await.map_err(|_| self.broken.or_multipart())?;
-            let Some(field) = field else { return Ok(None) };
+            let field = self.multipart.next_field().await;
+            let Some(field) = field.map_err(|_| self.watch.or_multipart())? else {
+                return Ok(None);
+            };
+            self.watch.gave_something();
             self.seen += 1;
             if self.seen > MOST_PARTS {
                 return Err(BodyError::Multipart);
             }
-            let Some(name) = field.file_name().map(str::to_owned) else { continue };
+            // A browser's file input that was left empty has an empty name.
+            let name = field.file_name().filter(|name| !name.is_empty());
+            let Some(name) = name.map(str::to_owned) else { continue };
             let declared = field.content_type().map(ToString::to_string);
-            let broken = self.broken.clone();
-            let body = field.map(move |frame| frame.map_err(|_| broken.or_multipart()));
+            let watch = self.watch.clone();
+            let body = field.map(move |frame| {
+                watch.gave_something();
+                frame.map_err(|_| watch.or_multipart())
+            });
             return Ok(Some(Part { name, declared, body: Box::pin(body) }));
         }
     }
@@ -92,19 +113,23 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use futures_util::{TryStreamExt, stream};
 
     use super::*;
+    use crate::clock::SystemClock;
 
     fn body(text: &str) -> ByteStream {
-        let frames: Vec<_> =
-            text.as_bytes().chunks(7).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
+        let frames: Vec<_> = text
+            .as_bytes()
+            .chunks(if text.len() > 1000 { 50_000 } else { 7 })
+            .map(|part| Ok(Bytes::copy_from_slice(part)))
+            .collect();
         Box::pin(stream::iter(frames))
     }
 
     async fn read(body: ByteStream) -> Result<Vec<(String, String)>, BodyError> {
-        let mut parts = Parts::new(body, "B".to_owned());
+        let pace = Pace::new(Arc::new(SystemClock), 0);
+        let mut parts = Parts::new(body, "B".to_owned(), pace);
         let mut files = Vec::new();
         while let Some(part) = parts.next().await? {
             let bytes: Vec<Bytes> = part.body.try_collect().await?;
@@ -135,6 +160,22 @@ mod tests {
     async fn ten_thousand_parts_are_refused() {
         let part = "--B\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\n\r\n";
         assert_eq!(read(body(&part.repeat(10_000))).await, Err(BodyError::Multipart));
+    }
+
+    #[tokio::test]
+    async fn a_head_without_an_end_is_refused_before_it_fills_the_memory() {
+        let head = "--B\r\nContent-Disposition: form-data; name=\"x\"; filename=\"y";
+        let endless = stream::iter([Ok(Bytes::from(head))])
+            .chain(stream::repeat_with(|| Ok(Bytes::from(vec![b'y'; 64 << 10]))));
+        assert_eq!(read(Box::pin(endless)).await, Err(BodyError::Multipart));
+    }
+
+    #[tokio::test]
+    async fn a_file_may_be_longer_than_what_may_stand_beside_files() {
+        let head = "--B\r\nContent-Disposition: form-data; name=\"x\"; filename=\"y\"\r\n\r\n";
+        let long = "z".repeat(3 * MOST_BESIDE_FILES);
+        let files = read(body(&format!("{head}{long}\r\n--B--\r\n"))).await.unwrap();
+        assert_eq!(files[0].1.len(), long.len());
     }
 
     #[test]

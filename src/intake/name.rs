@@ -13,7 +13,7 @@ const LONGEST_KEPT: usize = 255;
 pub struct NameError;
 
 /// The last segment after `/` and `\`, in NFC, without control, bidi and NUL characters, cut at 255
-/// bytes; `None` if nothing is left.
+/// bytes; `None` if nothing is left, or only `.` or `..`.
 ///
 /// # Errors
 /// When the name is longer than 4 096 bytes.
@@ -29,19 +29,17 @@ pub fn clean(asked: &str) -> Result<Option<String>, NameError> {
         }
         name.push(character);
     }
-    let name = name.trim();
     // A name that is only dots would be a place, not a file, wherever it is saved.
-    let real = !name.is_empty() && name != "." && name != "..";
-    Ok(real.then(|| name.to_owned()))
+    let real = !matches!(name.as_str(), "" | "." | "..");
+    Ok(real.then_some(name))
 }
 
-/// Control characters, and those that reorder or hide text around them (Unicode UAX #9, and the
-/// zero-width ones).
+/// Control characters, line separators, and those that reorder the text around them (Unicode
+/// UAX #9). Joiners stay: Persian and emoji are spelled with them.
 fn is_hidden(c: char) -> bool {
     c.is_control()
-        || matches!(c,
-            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -63,7 +61,8 @@ mod tests {
             ("cod\u{202e}fdp.exe", Some("codfdp.exe")),
             ("e\u{301}.txt", Some("é.txt")),
             (".bashrc", Some(".bashrc")),
-            ("  spaced  ", Some("spaced")),
+            ("می\u{200c}خواهم.txt", Some("می\u{200c}خواهم.txt")),
+            (" spaced ", Some(" spaced ")),
         ] {
             assert_eq!(clean(asked).unwrap().as_deref(), kept, "{asked:?}");
         }

@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+
+use crate::body::{BodyError, ByteStream};
 use crate::clock::{Boot, Clock, Sleep};
 
 /// Length of a window, and of the grace before the first that counts.
@@ -34,6 +38,17 @@ impl Pace {
             waiting_since: None,
             timer: None,
         }
+    }
+
+    /// Keeps a whole stream to the least rate.
+    pub fn keep(mut self, mut stream: ByteStream) -> impl Stream<Item = Result<Bytes, BodyError>> {
+        futures_util::stream::poll_fn(move |cx| match stream.poll_next_unpin(cx) {
+            Poll::Ready(next) => {
+                self.moved(next.as_ref().map_or(0, |frame| frame.as_ref().map_or(0, Bytes::len)));
+                Poll::Ready(next)
+            }
+            Poll::Pending => self.poll_too_slow(cx).map(|()| Some(Err(BodyError::TooSlow))),
+        })
     }
 
     /// `bytes` have moved.

@@ -58,7 +58,8 @@ enum Between {
 struct Bench<'a> {
     vault: &'a Arc<Vault>,
     origin: &'a Origin,
-    /// Everything sealed on the way, to be released with the keys.
+    /// Owns what is sealed on the way from the moment it is: a run that is dropped leaves nothing.
+    unborn: &'a mut Unborn,
     sealed: Vec<Segment>,
 }
 
@@ -94,10 +95,10 @@ impl Pipeline {
         let (limits, quota) = (self.limits(terms), self.quotas.open(tenant));
         let intake = Intake::new(job.input, &limits, quota, job.digester, self.clock.clone());
         let origin = unborn.origin()?.clone();
-        let mut bench = Bench { vault: &self.vault, origin: &origin, sealed: Vec::new() };
+        let (vault, sealed) = (&self.vault, Vec::new());
+        let mut bench = Bench { vault, origin: &origin, unborn: &mut unborn, sealed };
         let work = bench.work(job.plan, verified(intake));
         let done = within(&*self.clock, origin.deadline.left(now), work).await;
-        bench.sealed.iter().for_each(|segment| unborn.owns(segment));
         let sealed = bench.sealed;
         let Some(done) = done else {
             unborn.reason = Reason::Expired;
@@ -130,6 +131,7 @@ impl Pipeline {
         handed_to: Vec<String>,
     ) -> Result<Arc<LiveFile>, PipelineError> {
         let origin = unborn.origin()?;
+        let rent = self.vault.rent(0)?;
         self.evidence.accept(Acceptance {
             file: origin.keys.file(),
             tenant: origin.tenant,
@@ -150,6 +152,7 @@ impl Pipeline {
             record: None,
             segments,
             etag: String::new(),
+            rent,
             claims: None,
             cut: Cut::default(),
             reservation,
@@ -188,6 +191,9 @@ impl Bench<'_> {
                 Between::Flowing(output.body)
             };
         }
+        if let Between::Flowing(stream) = between {
+            between = Between::Flowing(begun(stream).await?);
+        }
         Ok((media_type, between))
     }
 
@@ -220,11 +226,18 @@ impl Bench<'_> {
             (_, Some(error)) => Err(error.into()),
             (Err(error), None) => Err(error.into()),
             (Ok(segment), None) => {
+                self.unborn.owns(&segment);
                 self.sealed.push(segment);
                 Ok(segment)
             }
         }
     }
+}
+
+/// A stream whose first bytes are there: what fails before them still gets a status.
+async fn begun(mut stream: StepStream) -> Result<StepStream, ProcessError> {
+    let first = stream.next().await.transpose()?;
+    Ok(Box::pin(futures_util::stream::iter(first.map(Ok)).chain(stream)))
 }
 
 /// The measured body as a step's input. Its digest is checked when it has ended, before the step

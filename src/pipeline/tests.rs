@@ -14,6 +14,7 @@ use crate::crypto::RUN_BYTES;
 use crate::entropy::SystemEntropy;
 use crate::intake::Digester;
 use crate::keyring::{MemoryKeyring, Slab};
+use crate::process::{Description, Options, Output, Processor, Registry, Step, StepStream};
 use crate::region::Region;
 use crate::store::{Answer, Faults, FaultyStore, MemoryStore};
 
@@ -261,5 +262,53 @@ async fn a_quota_holds_for_uploads_that_run_at_once() {
     for file in [one.unwrap(), two.unwrap()] {
         house.pipeline.delete(&file);
     }
+    house.is_empty().await;
+}
+
+/// A document step that never answers.
+struct Silent(Description);
+
+#[async_trait::async_trait]
+impl Step for Silent {
+    fn streams(&self) -> bool {
+        false
+    }
+
+    async fn run(self: Box<Self>, _: StepStream) -> Result<Output, ProcessError> {
+        std::future::pending().await
+    }
+}
+
+impl Processor for Silent {
+    fn describe(&self) -> &Description {
+        &self.0
+    }
+
+    fn prepare(&self, _: &Options) -> Result<Box<dyn Step>, ProcessError> {
+        Ok(Box::new(Self(self.0.clone())))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_client_leaves_while_a_worker_is_at_it_leaves_nothing() {
+    let house = house();
+    let about = Description {
+        name: "silent".to_owned(),
+        media_types: Vec::new(),
+        options: serde_json::Value::Null,
+    };
+    let mut registry = Registry::default();
+    registry.add(Arc::new(Silent(about)));
+    let plan = registry.parse("silent").unwrap().prepare(&[], None).unwrap();
+    let place = house.pipeline.queue(true).await.unwrap();
+    let (input, digester, steps) = (bytes(1 << 20), Digester::default(), Vec::new());
+    let job = Job { input, digester, plan, steps, place };
+    let terms = house.terms(3600);
+    let mut run = Box::pin(house.pipeline.run(tenant(), &terms, job));
+    while house.vault.usage().blobs == 0 {
+        assert!(run.as_mut().now_or_never().is_none(), "the step never answers");
+        tokio::task::yield_now().await;
+    }
+    drop(run);
     house.is_empty().await;
 }

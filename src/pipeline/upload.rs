@@ -156,6 +156,7 @@ impl Pipeline {
         let origin = unborn.origin()?;
         let id = origin.keys.file();
         let record = self.vault.seal_record(origin, &record)?;
+        let rent = self.vault.rent(record.as_slice().len())?;
         let etag = BASE32_NOPAD.encode(&random::<16>(&*self.entropy)?).to_ascii_lowercase();
         self.evidence.accept(Acceptance {
             file: id,
@@ -175,6 +176,7 @@ impl Pipeline {
             record: Some(record),
             segments: vec![segment],
             etag: format!("\"{etag}\""),
+            rent,
             claims: downloads.map(|n| Claims::new(n, self.clock.clone())),
             cut: Cut::default(),
             reservation: taken.reservation,

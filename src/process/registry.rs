@@ -14,6 +14,7 @@ use crate::problem::Slug;
 const MAX_STEPS: usize = 8;
 
 /// Every processor, and every named pipeline.
+#[derive(Default)]
 pub struct Registry {
     processors: BTreeMap<String, Arc<dyn Processor>>,
     pipelines: BTreeMap<String, Vec<String>>,
@@ -23,7 +24,7 @@ impl Registry {
     /// The built-in processors; document steps run as `room` says.
     #[must_use]
     pub fn built_in(room: &DocumentRoom) -> Self {
-        let mut registry = Self { processors: BTreeMap::new(), pipelines: BTreeMap::new() };
+        let mut registry = Self::default();
         registry.add(Arc::new(Checksum::default()));
         registry.add(Arc::new(Compress::new(room.pool.clone(), room.clock.clone())));
         registry.add(Arc::new(DocumentProcessor::new(room.clone(), &detect::KIND)));

@@ -57,6 +57,7 @@ impl House {
             record: Some(record),
             segments: vec![segment],
             etag: String::new(),
+            rent: self.vault.rent(0).unwrap(),
             claims: None,
             cut: Cut::default(),
         }))
