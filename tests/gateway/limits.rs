@@ -301,6 +301,7 @@ fn whoever_holds_the_rest_back_is_ended() {
     let gateway = TestGateway::start();
     let client = gateway.client();
     let id = client.upload("", &noise(24 << 20));
+    let idle = gateway.metric("dayfly_budget_used_bytes");
     let paths = ["/v1/files", "/v1/process/text", "/v1/process/compress"];
     let mut slow: Vec<Wire> = paths
         .iter()
@@ -319,9 +320,7 @@ fn whoever_holds_the_rest_back_is_ended() {
         assert!(ended, "{path}: {}", head.status);
     }
     gateway.comes_to("dayfly_live_files", 1.0);
-    eventually("the reader who stopped is ended", || {
-        (gateway.metric("dayfly_budget_used_bytes") < 0.5).then_some(())
-    });
+    gateway.comes_to("dayfly_budget_used_bytes", idle);
     assert!(!reader.body(&head).whole);
     client.delete(format!("/v1/files/{id}")).expect(200);
     still_works(&gateway);
