@@ -13,7 +13,12 @@ use crate::metrics;
 use crate::table::{Claim, LiveFile};
 
 mod conditions;
+mod confirm;
+mod progress;
+
 pub use conditions::{Conditions, Selection};
+pub use confirm::Unconfirmed;
+pub use progress::Progress;
 
 /// What is done once a delivery has ended: the file, and whether all of it was handed on.
 pub type WhenEnded = Box<dyn FnOnce(&Arc<LiveFile>, bool) + Send>;
@@ -28,6 +33,8 @@ pub struct Delivery {
     whole: bool,
     claim: Option<Claim>,
     when_ended: Option<WhenEnded>,
+    unconfirmed: Option<Unconfirmed>,
+    progress: Arc<Progress>,
 }
 
 impl Delivery {
@@ -42,12 +49,23 @@ impl Delivery {
     ) -> Self {
         let cut = Box::pin(file.cut.fired());
         let when_ended = Some(when_ended);
-        let mut delivery = Self { file, plain, cut, left: bytes, whole: false, claim, when_ended };
-        if bytes == Some(0) {
-            // An empty file has no first byte to spend a claim with: its head is the delivery.
-            delivery.completed();
-        }
-        delivery
+        // An empty file has no first byte to spend a claim with: its head is the delivery.
+        let whole = bytes == Some(0);
+        let (unconfirmed, progress) = (None, Arc::default());
+        Self { file, plain, cut, left: bytes, whole, claim, when_ended, unconfirmed, progress }
+    }
+
+    /// Counts the delivery as whole only once the client has shown that it has it.
+    #[must_use]
+    pub fn confirmed_by(mut self, unconfirmed: Unconfirmed) -> Self {
+        self.unconfirmed = Some(unconfirmed);
+        self
+    }
+
+    /// How the delivery goes, for whoever watches over slow readers.
+    #[must_use]
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
     }
 
     /// Bytes still to be handed on, where that is known.
@@ -62,16 +80,8 @@ impl Delivery {
             claim.spend();
         }
         self.left = self.left.map(|left| left.saturating_sub(bytes));
-        if self.left == Some(0) {
-            self.completed();
-        }
-    }
-
-    fn completed(&mut self) {
-        self.whole = true;
-        if let Some(claim) = &mut self.claim {
-            claim.complete();
-        }
+        self.progress.moved(bytes);
+        self.whole |= self.left == Some(0);
     }
 }
 
@@ -83,11 +93,13 @@ impl Stream for Delivery {
         if this.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Some(Err(BodyError::Gone)));
         }
-        let Poll::Ready(next) = this.plain.poll_next_unpin(cx) else { return Poll::Pending };
+        let polled = this.plain.poll_next_unpin(cx);
+        this.progress.waits_for_us(polled.is_pending());
+        let Poll::Ready(next) = polled else { return Poll::Pending };
         match &next {
             Some(Ok(bytes)) => this.handed_on(bytes.len() as u64),
-            None if this.left.is_none() => this.completed(),
-            Some(Err(_)) | None => {}
+            None => this.whole |= this.left.is_none(),
+            Some(Err(_)) => {}
         }
         Poll::Ready(next)
     }
@@ -95,10 +107,12 @@ impl Stream for Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        // The claim first: what is done afterwards asks whether any is left.
-        self.claim = None;
-        if let Some(when_ended) = self.when_ended.take() {
-            when_ended(&self.file, self.whole);
+        self.progress.end();
+        let (claim, Some(when_ended)) = (self.claim.take(), self.when_ended.take()) else { return };
+        let ended = confirm::Ended { file: self.file.clone(), claim, when_ended };
+        match &self.unconfirmed {
+            Some(unconfirmed) if self.whole && ended.claim.is_some() => unconfirmed.add(ended),
+            _ => ended.settle(self.whole),
         }
     }
 }

@@ -40,10 +40,12 @@ mod segment;
 mod socket;
 mod throttle;
 mod upload;
+mod watch;
 
 pub use accept::{Door, Listener};
 pub use problem::Problem;
 pub use throttle::Throttle;
+pub use watch::Watch;
 
 /// What the operator can change while the gateway runs. A request ends under the rules it began
 /// with.
@@ -76,6 +78,7 @@ pub struct Gate {
     // State.
     pub idempotency: Idempotency,
     pub throttle: Throttle,
+    pub watch: Watch,
     /// Keys the fingerprints of repeated requests; drawn afresh by every process.
     pub fingerprint_key: hmac::Key,
     // Words.

@@ -6,7 +6,8 @@
 //! destroying yields [`KeysDestroyed`], and only that, or a segment that never entered a record,
 //! lets stored bytes be deleted: deletion is the destruction of keys.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::clock::{Clock, Now, Wall};
 use crate::crypto::{InputKey, KeyError};
@@ -182,6 +183,9 @@ impl FileKeys {
     }
 }
 
+/// Ends of epoch keys that are remembered: more than there can be buckets at a time.
+const REMEMBERED: usize = 512;
+
 /// Every secret of this process.
 pub struct Keys {
     // Dependencies.
@@ -190,6 +194,8 @@ pub struct Keys {
     epochs: Arc<dyn Keyring>,
     // State.
     slab: Slab,
+    /// When epoch keys of late were destroyed, for receipts to say.
+    ended: Mutex<BTreeMap<Epoch, Wall>>,
 }
 
 impl Keys {
@@ -200,7 +206,7 @@ impl Keys {
         epochs: Arc<dyn Keyring>,
         slab: Slab,
     ) -> Self {
-        Self { clock, entropy, epochs, slab }
+        Self { clock, entropy, epochs, slab, ended: Mutex::default() }
     }
 
     /// The name of the backend that keeps epoch keys.
@@ -265,14 +271,12 @@ impl Keys {
         };
         // A bucket that has ended takes its key along: swept first, so that the proof may say so.
         if deadline.is_due(now) {
-            self.epochs.sweep(now);
+            self.sweep_at(now);
         }
         let mut gone = vec![(KeyKind::FileSecret, now.wall)];
-        if keys.epoch != Epoch::None
-            && self.epochs.read(keys.epoch, &mut Secret::<32>::zero()).is_err()
-        {
-            gone.push((KeyKind::Epoch, now.wall));
-        }
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.extend(ended.get(&keys.epoch).map(|at| (KeyKind::Epoch, *at)));
+        drop(ended);
         let proof = Arc::new(KeysDestroyed { file: keys.file, at: now.wall, reason, keys: gone });
         // Replacing the slot drops it, and dropping a slot wipes it.
         *life = Life::Over(proof.clone());
@@ -281,7 +285,17 @@ impl Keys {
 
     /// Destroys the epoch keys whose bucket has ended; returns how many.
     pub fn sweep_epochs(&self) -> usize {
-        self.epochs.sweep(self.clock.now()).len()
+        self.sweep_at(self.clock.now())
+    }
+
+    fn sweep_at(&self, now: Now) -> usize {
+        let swept = self.epochs.sweep(now);
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.extend(swept.iter().map(|epoch| (*epoch, now.wall)));
+        while ended.len() > REMEMBERED {
+            ended.pop_first();
+        }
+        swept.len()
     }
 
     /// Destroys every epoch key: without them nothing rounded opens.

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
-use dayfly::app::{Gateway, Seams, Settings, examine};
+use dayfly::app::{Gateway, Seams, Settings, Stopped, examine};
 use dayfly::cli::{Arguments, Command, KeyCommand, NewKey};
 use dayfly::clock::SystemClock;
-use dayfly::config::{self, Embedded, Loaded};
+use dayfly::config::{self, Embedded, Loaded, Raw};
 use dayfly::entropy::SystemEntropy;
 use dayfly::jail::{self, Role, Zygote};
 use dayfly::ops::Standing;
+use dayfly::policy::Policy;
 use dayfly::{disk, http, process, secret};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -53,12 +54,11 @@ fn serve(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<Ex
     secret::forbid_dumps().context("the process cannot be made undumpable")?;
     disk::allow_many_files();
     let zygote = Zygote::start(&std::env::current_exe()?)?;
-    let (settings, greeting) = settings(config, listen)?;
-    let accepted = judge(&settings)?;
-    logging(&settings);
+    let start = settings(config, listen)?;
+    let accepted = judge(&start.settings)?;
+    logging(&start.settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let config = config.map(Path::to_owned);
-    let stopped = runtime.block_on(run(settings, zygote, accepted, greeting, config))?;
+    let stopped = runtime.block_on(run(start, zygote, accepted))?;
     complain(&format!(
         "dayfly forgot everything: keys={} blobs={} budget_used={} panicked={}",
         stopped.keys, stopped.blobs, stopped.budget_used, stopped.panicked
@@ -66,27 +66,21 @@ fn serve(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<Ex
     Ok(if stopped.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(LEFTOVERS) })
 }
 
-async fn run(
-    settings: Settings,
-    zygote: Zygote,
-    accepted: Vec<String>,
-    greeting: Option<NewKey>,
-    config: Option<PathBuf>,
-) -> anyhow::Result<dayfly::app::Stopped> {
+async fn run(start: Start, zygote: Zygote, accepted: Vec<String>) -> anyhow::Result<Stopped> {
+    // Whoever reads the ready line may send a signal at once.
+    let (mut term, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     let seams = Seams { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy), zygote };
-    let gateway = Gateway::start(settings, seams, accepted.clone()).await?;
+    let gateway = Gateway::start(start.settings, seams, accepted.clone()).await?;
     say(&format!(
         "dayfly listening on http://{} admin http://{}\n",
         gateway.public, gateway.admin
     ))?;
-    if let Some(key) = greeting {
+    if let Some(key) = start.greeting {
         greet(&gateway, &key, &accepted)?;
     }
     let (shutdown, reload) = (gateway.shutdown(), gateway.reload());
-    let first = config.as_deref().map(config::load).transpose()?;
-    let (mut term, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hangup = signal(SignalKind::hangup())?;
     let running = gateway.run();
     let mut running = std::pin::pin!(running);
     loop {
@@ -95,8 +89,8 @@ async fn run(
             _ = term.recv() => shutdown.begin(),
             _ = interrupt.recv() => shutdown.begin(),
             _ = hangup.recv() => {
-                let read = reread(config.as_deref(), first.as_ref());
-                match read.and_then(|policy| Ok(reload(policy)?)) {
+                let policy = reread(start.file.as_ref());
+                match policy.and_then(|policy| Ok(reload(policy)?)) {
                     Ok(()) => tracing::info!("the policy was reloaded"),
                     Err(error) => tracing::warn!("the reload was refused, all stays: {error:#}"),
                 }
@@ -105,13 +99,20 @@ async fn run(
     }
 }
 
+/// What a gateway starts with.
+struct Start {
+    settings: Settings,
+    /// The settings file and what it said, for a reload to be compared with.
+    file: Option<(PathBuf, Raw)>,
+    /// The embedded default's key for this run.
+    greeting: Option<NewKey>,
+}
+
 /// Reads the settings again; only what a reload may change may have changed.
-fn reread(path: Option<&Path>, first: Option<&Loaded>) -> anyhow::Result<dayfly::policy::Policy> {
-    let (Some(path), Some(first)) = (path, first) else {
-        return Err(anyhow!("the embedded default has no settings file"));
-    };
+fn reread(file: Option<&(PathBuf, Raw)>) -> anyhow::Result<Policy> {
+    let (path, first) = file.ok_or_else(|| anyhow!("the embedded default has no settings file"))?;
     let again = config::load(path)?;
-    if !first.raw.reloads_into(&again.raw) {
+    if !first.reloads_into(&again.raw) {
         return Err(anyhow!(
             "a setting changed that needs a restart: only tenants, keys, regions and pipelines \
              are reloaded"
@@ -120,23 +121,21 @@ fn reread(path: Option<&Path>, first: Option<&Loaded>) -> anyhow::Result<dayfly:
     Ok(again.settings.policy)
 }
 
-/// The settings to run with; for the embedded default also the key drawn for this run.
-fn settings(
-    config: Option<&Path>,
-    listen: Option<SocketAddr>,
-) -> anyhow::Result<(Settings, Option<NewKey>)> {
+/// The settings to run with: the file's, or the embedded default with a key drawn for this run.
+fn settings(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<Start> {
     let Some(path) = config else {
         let key = NewKey::draw(&SystemEntropy, Some("demo"))?;
         let spool = disk::temporary_home();
         let given = Embedded { listen, key_sha256: key.sha256.clone(), spool };
-        return Ok((config::embedded(given)?, Some(key)));
+        let settings = config::embedded(given)?;
+        return Ok(Start { settings, file: None, greeting: Some(key) });
     };
-    let Loaded { mut settings, notes, .. } = config::load(path)?;
+    let Loaded { mut settings, notes, raw } = config::load(path)?;
     for note in notes {
         complain(&format!("dayfly: note: {note}"));
     }
     settings.public = listen.unwrap_or(settings.public);
-    Ok((settings, None))
+    Ok(Start { settings, file: Some((path.to_owned(), raw)), greeting: None })
 }
 
 /// The limits that were accepted; an error if one was not.
@@ -181,7 +180,7 @@ fn greet(gateway: &Gateway, key: &NewKey, accepted: &[String]) -> anyhow::Result
 fn check(config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (settings, shown, notes) = match config.map(config::load).transpose()? {
         Some(loaded) => (loaded.settings, toml::to_string(&loaded.raw.redacted())?, loaded.notes),
-        None => (settings(None, None)?.0, "# the embedded default\n".to_owned(), Vec::new()),
+        None => (settings(None, None)?.settings, "# the embedded default\n".to_owned(), Vec::new()),
     };
     say(&format!("{shown}\n"))?;
     let findings = examine(&settings);

@@ -19,7 +19,7 @@ use crate::policy::Terms;
 use crate::process::ProcessError;
 use crate::receipt::{Evidence, Receipt};
 use crate::shred::Shredder;
-use crate::table::{Census, Claim, ClaimError, Claims, LiveFile, Quotas, Table};
+use crate::table::{Census, Claim, ClaimError, Claims, LiveFile, Nursery, Quotas, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::{Record, Vault};
 
@@ -27,7 +27,7 @@ mod run;
 mod sweep;
 mod upload;
 
-pub use run::{Job, Place, Ran};
+pub use run::{Job, Ran};
 pub use upload::{Sealed, Upload};
 
 /// Why a stage refused or failed.
@@ -46,6 +46,9 @@ pub enum PipelineError {
     /// The deadline came before the last byte.
     #[error("the file expired while it was taken in")]
     Expired,
+    /// The gateway has destroyed its keys.
+    #[error("the gateway has stopped")]
+    Stopped,
     /// No download is left.
     #[error("the file's downloads are used up")]
     Downloaded,
@@ -68,6 +71,7 @@ pub struct Pipeline {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) table: Arc<Table>,
+    pub(crate) nursery: Nursery,
     pub(crate) quotas: Arc<Quotas>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) evidence: Arc<Evidence>,
@@ -104,6 +108,7 @@ impl Pipeline {
             entropy: parts.entropy,
             keys: parts.keys,
             table: parts.table,
+            nursery: Nursery::default(),
             quotas: Arc::default(),
             vault: parts.vault,
             evidence: parts.evidence,
@@ -165,7 +170,7 @@ impl Pipeline {
     /// When its keys are gone.
     pub fn shorten(&self, file: &LiveFile, ttl: Duration) -> Result<(), PipelineError> {
         let due = file.origin.keys.shorten(self.clock.now(), ttl).map_err(|_| BodyError::Gone)?;
-        self.table.reschedule(file.id, due);
+        self.table.reschedule(file.id);
         self.evidence.shorten(file.id, due.expires_at());
         Ok(())
     }
@@ -229,6 +234,12 @@ impl Pipeline {
         while self.shredder.pending() > 0 {
             self.clock.sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// The least rate of a body, bytes per second; 0 for none.
+    #[must_use]
+    pub const fn min_rate(&self) -> u64 {
+        self.min_rate
     }
 
     /// A judge of the least rate a body must keep.

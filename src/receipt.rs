@@ -2,9 +2,9 @@
 //!
 //! A receipt holds no name, size, type, digest or address. Its final form demands a
 //! [`KeysDestroyed`]. Receipts are unsigned and live in memory until the log of proofs is built;
-//! they are kept for the operator's retention and at most [`MOST`] at a time.
+//! they are kept for the operator's retention, and beyond [`MOST`] the oldest final one goes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::keyring::KeysDestroyed;
 use crate::region::Region;
 use crate::store::Answer;
 
-/// Receipts kept in memory at most; past it the oldest is forgotten.
+/// Receipts kept in memory; past it the oldest final one is forgotten.
 pub const MOST: usize = 200_000;
 
 /// The statement about one file.
@@ -62,12 +62,11 @@ pub struct Evidence {
 #[derive(Default)]
 struct Kept {
     rows: HashMap<FileId, Row>,
-    by_age: BTreeMap<u64, FileId>,
-    next: u64,
+    /// Final receipts, the oldest first. Those of live files are never forgotten.
+    over: VecDeque<(Boot, FileId)>,
 }
 
 struct Row {
-    number: u64,
     tenant: TenantId,
     receipt: Receipt,
     /// When its file was destroyed: the retention counts from there.
@@ -102,20 +101,19 @@ impl Evidence {
             commitment_salt: salt,
         };
         let mut kept = self.kept();
-        if kept.rows.len() >= MOST {
-            kept.forget_oldest();
+        if kept.rows.len() >= MOST
+            && let Some((_, oldest)) = kept.over.pop_front()
+        {
+            kept.rows.remove(&oldest);
         }
-        let number = kept.next;
-        kept.next += 1;
-        kept.by_age.insert(number, said.file);
-        kept.rows.insert(said.file, Row { number, tenant: said.tenant, receipt, over: None });
+        kept.rows.insert(said.file, Row { tenant: said.tenant, receipt, over: None });
         Ok(())
     }
 
     /// A life was shortened: the receipt says the earlier end.
     pub fn shorten(&self, file: FileId, expires_at: Wall) {
         if let Some(row) = self.kept().rows.get_mut(&file) {
-            row.receipt.expires_at = expires_at;
+            row.receipt.expires_at = row.receipt.expires_at.min(expires_at);
         }
     }
 
@@ -125,8 +123,11 @@ impl Evidence {
         let mut kept = self.kept();
         let row = kept.rows.get_mut(&proof.file())?;
         row.receipt.destroyed.get_or_insert_with(|| proof.clone());
-        row.over.get_or_insert(now);
-        Some(row.receipt.clone())
+        let receipt = row.receipt.clone();
+        if row.over.replace(now).is_none() {
+            kept.over.push_back((now, proof.file()));
+        }
+        Some(receipt)
     }
 
     /// Notes what the store answered to the delete of the file's `index`th blob.
@@ -151,25 +152,11 @@ impl Evidence {
     pub fn sweep(&self) {
         let now = self.clock.now().boot;
         let mut kept = self.kept();
-        let old = |row: &Row| row.over.is_some_and(|over| now.since(over) >= self.retention);
-        let gone: Vec<u64> =
-            kept.rows.values().filter(|row| old(row)).map(|row| row.number).collect();
-        for number in gone {
-            kept.forget(number);
-        }
-    }
-}
-
-impl Kept {
-    fn forget_oldest(&mut self) {
-        if let Some(number) = self.by_age.keys().next().copied() {
-            self.forget(number);
-        }
-    }
-
-    fn forget(&mut self, number: u64) {
-        if let Some(file) = self.by_age.remove(&number) {
-            self.rows.remove(&file);
+        while let Some((over, file)) = kept.over.front().copied()
+            && now.since(over) >= self.retention
+        {
+            kept.over.pop_front();
+            kept.rows.remove(&file);
         }
     }
 }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use tokio::sync::mpsc;
 
-use crate::clock::Clock;
-use crate::file::{FileId, Reason};
+use crate::clock::{Boot, Clock};
+use crate::file::Reason;
 use crate::keyring::{Doomed, FileKeys, Keys, KeysDestroyed};
 use crate::metrics;
 use crate::receipt::{Evidence, Receipt};
@@ -80,14 +81,13 @@ impl Shredder {
     pub fn shred(&self, file: &LiveFile, reason: Reason) -> Option<Receipt> {
         let due = file.origin.keys.deadline();
         let proof = self.keys.destroy(&file.origin.keys, reason);
-        let first = self.table.remove(file.id).is_some();
+        self.table.remove(file.id);
         file.cut.fire();
         let receipt = self.evidence.finish(&proof);
-        if first {
+        if !file.released.swap(true, Ordering::AcqRel) {
             metrics::count_by(metrics::FILES_DESTROYED, "reason", proof.reason().as_str());
             if let Some(due) = due.filter(|_| proof.reason() == Reason::Expired) {
-                let late = due.boot();
-                let lag = self.clock.now().boot.since(late);
+                let lag = self.clock.now().boot.since(due.boot());
                 metrics::observe(metrics::DESTROY_LAG, lag.as_secs_f64());
             }
             for (index, segment) in file.segments.iter().enumerate() {
@@ -124,26 +124,74 @@ impl Shredder {
 }
 
 impl Cleaner {
-    /// Releases bytes until every [`Shredder`] is gone.
+    /// Releases bytes until every [`Shredder`] is gone. A blob whose delete fails waits for its
+    /// next try beside the others, never in front of them.
     pub async fn run(mut self) {
-        while let Some(leftover) = self.leftovers.recv().await {
-            self.release(&leftover).await;
-            self.pending.fetch_sub(1, Ordering::Relaxed);
+        let mut again: Vec<Retry> = Vec::new();
+        loop {
+            let now = self.clock.now().boot;
+            let next = again.iter().map(|retry| now.until(retry.at)).min();
+            match self.next(next).await {
+                Wake::Leftover(leftover) => {
+                    again.extend(self.release(leftover, FIRST_RETRY).await);
+                }
+                Wake::Alarm => {
+                    let now = self.clock.now().boot;
+                    let (due, later): (Vec<_>, Vec<_>) =
+                        again.into_iter().partition(|retry| retry.at <= now);
+                    again = later;
+                    for Retry { leftover, pause, .. } in due {
+                        again.extend(self.release(leftover, (pause * 2).min(SLOWEST)).await);
+                    }
+                }
+                Wake::End => return,
+            }
         }
     }
 
-    async fn release(&self, leftover: &Leftover) {
-        let Leftover { proof, index, place, blob } = leftover;
-        let file: FileId = proof.file();
-        let mut pause = FIRST_RETRY;
-        loop {
-            let leave = Doomed::KeysDestroyed(proof);
-            match self.vault.release(*place, *blob, leave).await {
-                Ok(answer) => return self.evidence.answered(file, *index, answer),
-                Err(_) => metrics::count(metrics::STORE_DELETE_FAILURES, 1),
+    async fn next(&mut self, alarm: Option<Duration>) -> Wake {
+        let clock = &self.clock;
+        let alarm = async {
+            match alarm {
+                Some(wait) => clock.sleep(wait).await,
+                None => std::future::pending().await,
             }
-            self.clock.sleep(pause).await;
-            pause = (pause * 2).min(SLOWEST);
+        };
+        let (queue, alarm) = (std::pin::pin!(self.leftovers.recv()), std::pin::pin!(alarm));
+        match futures_util::future::select(queue, alarm).await {
+            Either::Left((Some(leftover), _)) => Wake::Leftover(leftover),
+            Either::Left((None, _)) => Wake::End,
+            Either::Right(((), _)) => Wake::Alarm,
         }
     }
+
+    /// Deletes a blob; if the store fails, says when to try again.
+    async fn release(&self, leftover: Leftover, pause: Duration) -> Option<Retry> {
+        let leave = Doomed::KeysDestroyed(&leftover.proof);
+        match self.vault.release(leftover.place, leftover.blob, leave).await {
+            Ok(answer) => {
+                self.evidence.answered(leftover.proof.file(), leftover.index, answer);
+                self.pending.fetch_sub(1, Ordering::Relaxed);
+                None
+            }
+            Err(_) => {
+                metrics::count(metrics::STORE_DELETE_FAILURES, 1);
+                Some(Retry { at: self.clock.now().boot.plus(pause), pause, leftover })
+            }
+        }
+    }
+}
+
+/// What a cleaner wakes for.
+enum Wake {
+    Leftover(Leftover),
+    Alarm,
+    End,
+}
+
+/// A blob that its store would not delete yet.
+struct Retry {
+    at: Boot,
+    pause: Duration,
+    leftover: Leftover,
 }

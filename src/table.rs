@@ -4,6 +4,7 @@
 //! content: those are sealed, and open only through the vault.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,11 +19,13 @@ use crate::store::BlobId;
 mod claims;
 mod cut;
 mod idempotency;
+mod nursery;
 mod quota;
 
 pub use claims::{CONTINUE_WITHIN, Claim, ClaimError, Claims};
 pub use cut::Cut;
 pub use idempotency::{Fingerprint, Idempotency, Outcome, Running, Seen};
+pub use nursery::{Closed, Nursery};
 pub use quota::{Quotas, Reservation};
 
 /// Which of the vault's two places holds a blob.
@@ -82,6 +85,8 @@ pub struct LiveFile {
     /// Fires when the keys are destroyed: deliveries and jobs stop.
     pub cut: Cut,
     pub reservation: Reservation,
+    /// Whether its blobs were given to the cleaner.
+    pub released: AtomicBool,
 }
 
 impl LiveFile {
@@ -98,6 +103,9 @@ impl LiveFile {
     }
 }
 
+/// What the sweeper may take until a file counts as overdue.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// What the table holds, in numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Census {
@@ -105,7 +113,7 @@ pub struct Census {
     pub bytes: u64,
     /// Age of the oldest live file.
     pub oldest: Duration,
-    /// Files alive past their deadline: must be 0.
+    /// Files alive [`GRACE`] past their deadline, on the clock that counts more: must be 0.
     pub overdue: u64,
 }
 
@@ -179,10 +187,12 @@ impl Table {
         Some(file)
     }
 
-    /// Moves a file whose deadline came forward to its new place in the queues.
-    pub fn reschedule(&self, id: FileId, due: Deadline) {
+    /// Moves a file whose deadline came forward to its new place in the queues. The deadline is
+    /// asked for under the table's lock: of two that race, the earlier one stands.
+    pub fn reschedule(&self, id: FileId) {
         let mut rows = self.rows();
         let Some(row) = rows.files.get_mut(&id) else { return };
+        let Some(due) = row.file.origin.keys.deadline() else { return };
         let before = std::mem::replace(&mut row.due, due);
         rows.unqueue(id, before);
         rows.queue(id, due);
@@ -238,12 +248,13 @@ impl Table {
     pub fn census(&self, now: Now) -> Census {
         let rows = self.rows();
         let oldest = rows.by_age.first_key_value().map(|(_, born)| now.boot.since(*born));
-        let overdue = rows.by_boot.iter().take_while(|(at, _)| *at <= now.boot).count();
+        let boot = rows.by_boot.iter().take_while(|(at, _)| at.plus(GRACE) <= now.boot).count();
+        let wall = rows.by_wall.iter().take_while(|(at, _)| at.plus(GRACE) <= now.wall).count();
         Census {
             files: rows.files.len() as u64,
             bytes: rows.bytes,
             oldest: oldest.unwrap_or_default(),
-            overdue: overdue as u64,
+            overdue: boot.max(wall) as u64,
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::entropy::Entropy;
 use crate::file::{FileId, Role};
 use crate::keyring::{Doomed, Keys};
 use crate::metrics;
-use crate::store::{Answer, BlobId, MemoryStore, Store, StoreError, Usage};
+use crate::store::{Answer, BlobId, BlobWriter, MemoryStore, Store, StoreError, Usage};
 use crate::table::{Origin, Place, Segment};
 
 mod record;
@@ -91,10 +91,13 @@ impl Vault {
         let (pool, clock) = (self.pool.clone(), self.clock.clone());
         let mut sealed = SealStream::new(sealer, input, pool, clock, declared);
         let first = sealed.next().await.ok_or(BodyError::Cut)??;
-        let small = first.is_last() && first.as_slice().len() <= SMALL_BYTES;
-        let in_memory = small && self.memory.has_room(first.as_slice().len());
-        let place = if in_memory { Place::Memory } else { Place::Store };
-        let (end, blob) = self.write(place, origin, first, &mut sealed).await?;
+        let bytes = first.as_slice().len();
+        let small = first.is_last() && bytes <= SMALL_BYTES;
+        let (place, writer) = match small.then(|| self.memory.begin_small(bytes)).flatten() {
+            Some(writer) => (Place::Memory, writer),
+            None => (Place::Store, self.store.begin().await?),
+        };
+        let (end, blob) = self.write(place, writer, origin, first, &mut sealed).await?;
         let (plain_bytes, commitment) = (end.plain_len(), *end.commitment());
         Ok(Segment { role, index, plain_bytes, commitment, place, blob })
     }
@@ -102,17 +105,16 @@ impl Vault {
     async fn write(
         &self,
         place: Place,
+        mut writer: Box<dyn BlobWriter>,
         origin: &Origin,
         first: SealedRun,
         rest: &mut (impl Stream<Item = Result<SealedRun, BodyError>> + Unpin),
     ) -> Result<(SegmentEnd, BlobId), BodyError> {
-        let store = self.place(place);
         // Region is part of the key, of the store and of the policy's answer: all must agree.
-        if store.region() != origin.region {
+        if self.place(place).region() != origin.region {
             metrics::count(metrics::REGION_MISMATCHES, 1);
             return Err(BodyError::Region);
         }
-        let mut writer = store.begin().await?;
         let mut next = Some(Ok(first));
         while let Some(run) = next {
             let mut run = run?;

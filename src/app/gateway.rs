@@ -17,7 +17,7 @@ use crate::clock::{Clock, within};
 use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, private_dir};
 use crate::entropy::{EntropyError, random};
-use crate::http::{About, Door, Gate, Listener, Rules, Throttle, service};
+use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
 use crate::jail::{Jail, JailError, Limits, Zygote};
 use crate::keyring::{Keyring, Keys, MemoryKeyring, Slab, SlabError};
 use crate::metrics;
@@ -129,6 +129,7 @@ impl Gateway {
             shutdown: core.shutdown.clone(),
             idempotency: Idempotency::new(clock.clone()),
             throttle: Throttle::default(),
+            watch: core.watch(settings.min_rate),
             fingerprint_key: hmac::Key::new(hmac::HMAC_SHA256, &random::<32>(&*entropy)?),
             about: core.about(accepted_limits),
         });
@@ -253,6 +254,13 @@ impl Core {
             min_rate: settings.min_rate,
         });
         Ok(Self { clock, budget, pool, keys, pages, vault, store_name, pipeline, tasks, shutdown })
+    }
+
+    /// Somebody to look after slow readers.
+    fn watch(&self, min_rate: u64) -> Watch {
+        let watch = Watch::default();
+        self.tasks.spawn(watch.clone().keep(self.clock.clone(), min_rate));
+        watch
     }
 
     /// Where document steps run.

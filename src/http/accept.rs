@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use futures_util::future::{Either, select};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,7 +18,9 @@ use tower::ServiceExt;
 
 use super::socket::{CutMark, Socket};
 use crate::clock::{Clock, within};
+use crate::deliver::Unconfirmed;
 use crate::metrics;
+use crate::table::Cut;
 use crate::tasks::{Shutdown, Tasks};
 
 /// Head fields a request may have (RFC 6585: more is 431).
@@ -63,6 +66,10 @@ pub struct Listener {
 pub(super) struct Peer {
     pub address: SocketAddr,
     pub cut: CutMark,
+    /// Ends the connection, whatever it is doing.
+    pub kill: Cut,
+    /// Counted deliveries whose last byte has left on this connection.
+    pub unconfirmed: Unconfirmed,
 }
 
 /// Lets hyper spawn through our one seam.
@@ -85,11 +92,18 @@ impl Listener {
         let places = Arc::new(Semaphore::new(self.door.connections));
         let builder = Arc::new(self.builder());
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { break };
-            let (accepted, stop) = (self.socket.accept(), self.shutdown.begun());
-            let (accepted, stop) = (std::pin::pin!(accepted), std::pin::pin!(stop));
-            match futures_util::future::select(accepted, stop).await {
-                futures_util::future::Either::Left((Ok((tcp, address)), _)) => {
+            // The wish to stop is asked first: neither a full house nor a flood can hide it.
+            let accepted = async {
+                let place = places.clone().acquire_owned().await.ok()?;
+                Some((place, self.socket.accept().await))
+            };
+            let (stop, accepted) =
+                (std::pin::pin!(self.shutdown.begun()), std::pin::pin!(accepted));
+            let Either::Right((Some((place, accepted)), _)) = select(stop, accepted).await else {
+                break;
+            };
+            match accepted {
+                Ok((tcp, address)) => {
                     let connection = self.connection(builder.clone(), tcp, address);
                     self.connections.spawn(async move {
                         metrics::shift(metrics::CONNECTIONS, 1.0);
@@ -99,14 +113,13 @@ impl Listener {
                     });
                 }
                 // Out of descriptors, or a client that was gone again: others may still be served.
-                futures_util::future::Either::Left((Err(_), _)) => {
-                    self.clock.sleep(Duration::from_millis(10)).await;
-                }
-                futures_util::future::Either::Right(_) => break,
+                Err(_) => self.clock.sleep(Duration::from_millis(10)).await,
             }
         }
         drop(self.socket);
-        within(&*self.clock, self.door.drain, self.connections.idle()).await;
+        // Each connection ends itself when its time to drain is over; this only waits for them.
+        let drain = self.door.drain + Duration::from_secs(1);
+        within(&*self.clock, drain, self.connections.idle()).await;
     }
 
     fn builder(&self) -> Builder<Spawner> {
@@ -126,6 +139,7 @@ impl Listener {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_pending_accept_reset_streams(PENDING_RESETS)
+            .max_send_buf_size(BUFFER_BYTES)
             .max_local_error_reset_streams(PENDING_RESETS)
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(20));
@@ -138,11 +152,16 @@ impl Listener {
         tcp: tokio::net::TcpStream,
         address: SocketAddr,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let cut = CutMark::default();
-        let peer = Peer { address, cut: cut.clone() };
+        let peer = Peer {
+            address,
+            cut: CutMark::default(),
+            kill: Cut::default(),
+            unconfirmed: Unconfirmed::default(),
+        };
         // Small answers leave at once; a failure to set it costs only latency.
         let _ = tcp.set_nodelay(true);
-        let socket = Socket::new(tcp, self.clock.clone(), &self.door, cut);
+        let socket = Socket::new(tcp, self.clock.clone(), &self.door, &peer);
+        let (killed, clock, drain) = (peer.kill.fired(), self.clock.clone(), self.door.drain);
         let (router, stop) = (self.service.clone(), self.shutdown.clone());
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let (router, peer) = (router.clone(), peer.clone());
@@ -155,15 +174,15 @@ impl Listener {
         async move {
             let connection = builder.serve_connection(TokioIo::new(socket), service);
             let mut connection = std::pin::pin!(connection);
-            let stop = std::pin::pin!(stop.begun());
-            match futures_util::future::select(connection.as_mut(), stop).await {
+            let serving = async {
+                let stop = std::pin::pin!(stop.begun());
                 // How a client leaves is its own business: nothing of it is logged.
-                futures_util::future::Either::Left(_) => {}
-                futures_util::future::Either::Right(_) => {
+                if let Either::Right(_) = select(connection.as_mut(), stop).await {
                     connection.as_mut().graceful_shutdown();
-                    drop(connection.await);
+                    within(&*clock, drain, connection).await;
                 }
-            }
+            };
+            select(std::pin::pin!(serving), std::pin::pin!(killed)).await;
         }
     }
 }

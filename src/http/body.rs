@@ -8,13 +8,16 @@ use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http::header;
+use http::{Version, header};
 use http_body::{Frame, SizeHint};
 
+use super::Gate;
 use super::accept::Peer;
+use super::socket::CutMark;
 use crate::body::{BodyError, ByteStream};
 use crate::clock::{Clock, within};
 use crate::deliver::Delivery;
+use crate::table::Cut;
 
 /// A request's body as a stream; nothing of it is read before the stream is first polled.
 pub(super) fn incoming(body: Body) -> ByteStream {
@@ -49,15 +52,39 @@ pub(super) async fn small(body: Body, most: u64, clock: &dyn Clock) -> Result<Ve
 /// How long a small body may take.
 const SMALL_WITHIN: Duration = Duration::from_secs(10);
 
-/// A delivery as a response's body. If it breaks, the connection is ended without lingering.
+/// A delivery as a response's body. If it breaks over HTTP/1.1, the connection is ended without
+/// lingering; over HTTP/2 its stream is reset.
 pub(super) struct Outgoing {
     delivery: Delivery,
-    peer: Option<Peer>,
+    cut: Option<CutMark>,
 }
 
 impl Outgoing {
-    pub fn body(delivery: Delivery, peer: Option<Peer>) -> Body {
-        Body::new(Self { delivery, peer })
+    /// The body, watched over until it has left.
+    pub fn body(gate: &Gate, delivery: Delivery, cut: Cut, to: &Recipient) -> Body {
+        let Some(peer) = &to.peer else {
+            return Body::new(Self { delivery, cut: None });
+        };
+        gate.watch.enroll(&delivery.progress(), cut, peer.kill.clone(), gate.clock.now().boot);
+        let one = to.version <= Version::HTTP_11;
+        let cut = one.then(|| peer.cut.clone());
+        // On a connection that carries one response at a time, what comes next tells whether this
+        // one arrived.
+        let delivery = if one { delivery.confirmed_by(peer.unconfirmed.clone()) } else { delivery };
+        Body::new(Self { delivery, cut })
+    }
+}
+
+/// Who a response goes to, and how.
+pub(super) struct Recipient {
+    peer: Option<Peer>,
+    version: Version,
+}
+
+impl Recipient {
+    pub fn of(request: &Request) -> Self {
+        let peer = request.extensions().get::<Peer>().cloned();
+        Self { peer, version: request.version() }
     }
 }
 
@@ -70,8 +97,8 @@ impl http_body::Body for Outgoing {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let next = Pin::new(&mut self.delivery).poll_next(cx);
-        if let (Poll::Ready(Some(Err(_))), Some(peer)) = (&next, &self.peer) {
-            peer.cut.set();
+        if let (Poll::Ready(Some(Err(_))), Some(cut)) = (&next, &self.cut) {
+            cut.set();
         }
         next.map(|item| item.map(|bytes| bytes.map(Frame::data)))
     }

@@ -7,8 +7,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::accept::Peer;
-use super::body::Outgoing;
+use super::body::{Outgoing, Recipient};
 use super::caller::Caller;
 use super::files::find;
 use super::query::Query;
@@ -90,8 +89,8 @@ pub(super) async fn read(
     if let Some(claim) = claim {
         insert(response.headers_mut(), HeaderName::from_static("dayfly-claim"), &claim);
     }
-    let peer = request.extensions().get::<Peer>().cloned();
-    *response.body_mut() = Outgoing::body(delivery, peer);
+    let to = Recipient::of(&request);
+    *response.body_mut() = Outgoing::body(&gate, delivery, file.cut.clone(), &to);
     Ok(response)
 }
 

@@ -61,7 +61,8 @@ pub(super) async fn list(
     };
     let (files, next) = gate.pipeline.list(caller.tenant_id(), cursor, limit as usize);
     // A file that dies between the listing and the look at its record is simply not shown.
-    let files = files.iter().filter_map(|file| view(&gate, file).ok()).collect();
+    let shown = files.iter().filter(|file| !is_used_up(file));
+    let files = shown.filter_map(|file| view(&gate, file).ok()).collect();
     let cursor = next.map(|number| number.to_string());
     Ok(json(StatusCode::OK, &wire::FileList { files, cursor }))
 }
@@ -88,7 +89,7 @@ pub(super) async fn show(
     caller.require(|roles| roles.client)?;
     Query::parse(request.uri(), &[])?;
     caller.throttle(&gate)?;
-    let file = find(&gate, &caller, &id)?;
+    let file = usable(&gate, &caller, &id)?;
     Ok(json(StatusCode::OK, &view(&gate, &file)?))
 }
 
@@ -116,7 +117,7 @@ pub(super) async fn shorten(
     caller.require(|roles| roles.client)?;
     Query::parse(request.uri(), &[])?;
     caller.throttle(&gate)?;
-    let file = find(&gate, &caller, &id)?;
+    let file = usable(&gate, &caller, &id)?;
     let asked: wire::Shorten = read_json(&gate, request.into_body()).await?;
     gate.pipeline.shorten(&file, ttl(&asked.ttl)?)?;
     Ok(json(StatusCode::OK, &view(&gate, &file)?))
@@ -196,6 +197,17 @@ pub(super) fn find(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFil
     let receipt = gate.pipeline.receipt(id, caller.tenant_id());
     let over = receipt.and_then(|receipt| receipt.destroyed);
     Err(over.map_or_else(|| Slug::NotFound.into(), |proof| Problem::gone(id, proof.reason())))
+}
+
+/// As [`find`], for all but the delivery that may go on: a file whose downloads have all left is
+/// gone, even while the last client has not shown yet that it has everything.
+fn usable(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFile>, Problem> {
+    let file = find(gate, caller, id)?;
+    if is_used_up(&file) { Err(Problem::gone(file.id, Reason::Downloaded)) } else { Ok(file) }
+}
+
+fn is_used_up(file: &LiveFile) -> bool {
+    file.claims.as_ref().is_some_and(crate::table::Claims::are_used_up)
 }
 
 /// A file as it is shown: its name and type are unsealed for this, and wiped after.

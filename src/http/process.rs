@@ -7,8 +7,7 @@ use axum::response::Response;
 use futures_util::stream;
 use http::{HeaderName, HeaderValue, header};
 
-use super::accept::Peer;
-use super::body::{Outgoing, declared, incoming};
+use super::body::{Outgoing, Recipient, declared, incoming};
 use super::caller::Caller;
 use super::content::insert;
 use super::guard::stopping;
@@ -72,13 +71,13 @@ pub(super) async fn run(
     }
     caller.throttle(&gate)?;
     stopping(&gate)?;
-    let place = gate.pipeline.queue(!plan.streams()).await?;
+    gate.pipeline.has_place(!plan.streams()).await?;
     gate.pipeline.admit(declared).await?;
-    let peer = request.extensions().get::<Peer>().cloned();
+    let to = Recipient::of(&request);
     let input = input(&gate, request)?;
-    let job = Job { input, digester, plan, steps: names, place };
+    let job = Job { input, digester, plan, steps: names };
     let ran = gate.pipeline.run(caller.tenant_id(), &terms, job).await?;
-    let mut response = Response::new(Outgoing::body(ran.body, peer));
+    let mut response = Response::new(Outgoing::body(&gate, ran.body, ran.cut, &to));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(ran.media_type));
     if let Some(bytes) = ran.bytes {

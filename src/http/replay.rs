@@ -93,7 +93,11 @@ pub(super) async fn fingerprint(
 ) -> Result<Fingerprint, Problem> {
     let mut digester = Digester::default();
     digester.fingerprint(head);
-    let limits = Limits { file_bytes: terms.max_bytes, live_bytes: u64::MAX, min_rate: 0 };
+    let limits = Limits {
+        file_bytes: terms.max_bytes,
+        live_bytes: u64::MAX,
+        min_rate: gate.pipeline.min_rate(),
+    };
     let nobodys = Quotas::default().open(crate::file::TenantId::from_bytes([0; 16]));
     let mut intake = Intake::new(input, &limits, nobodys, digester, gate.clock.clone());
     while let Some(frame) = intake.next().await {

@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::accept::Door;
+use super::accept::{Door, Peer};
 use crate::clock::{Clock, Sleep};
+use crate::deliver::Unconfirmed;
 use crate::intake::Pace;
 
 /// What a client that goes on sending after its refusal may still send, bytes and time.
@@ -37,6 +38,7 @@ pub(super) struct Socket {
     clock: Arc<dyn Clock>,
     pace: Pace,
     cut: CutMark,
+    unconfirmed: Unconfirmed,
     greeting: Option<Greeting>,
     farewell: Option<Farewell>,
 }
@@ -57,11 +59,12 @@ struct Farewell {
 }
 
 impl Socket {
-    pub fn new(tcp: TcpStream, clock: Arc<dyn Clock>, door: &Door, cut: CutMark) -> Self {
+    pub fn new(tcp: TcpStream, clock: Arc<dyn Clock>, door: &Door, peer: &Peer) -> Self {
         let pace = Pace::new(clock.clone(), door.min_rate);
         let until = clock.sleep(door.header_timeout);
         let greeting = Some(Greeting { until, left: PREFACE_BYTES });
-        Self { tcp, clock, pace, cut, greeting, farewell: None }
+        let (cut, unconfirmed) = (peer.cut.clone(), peer.unconfirmed.clone());
+        Self { tcp, clock, pace, cut, unconfirmed, greeting, farewell: None }
     }
 
     /// Whether the client is still within its time for its first bytes.
@@ -87,7 +90,10 @@ impl Socket {
                 self.pace.moved(bytes);
                 Poll::Ready(Ok(bytes))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => {
+                self.unconfirmed.deny();
+                Poll::Ready(Err(error))
+            }
             Poll::Pending => {
                 ready!(self.pace.poll_too_slow(cx));
                 self.cut.set();
@@ -106,6 +112,12 @@ impl AsyncRead for Socket {
         let before = into.filled().len();
         let result = Pin::new(&mut self.tcp).poll_read(cx, into);
         let read = into.filled().len() - before;
+        match &result {
+            // The next request, or a proper end.
+            Poll::Ready(Ok(())) => self.unconfirmed.confirm(),
+            Poll::Ready(Err(_)) => self.unconfirmed.deny(),
+            Poll::Pending => {}
+        }
         match self.poll_greeting(read, cx) {
             Poll::Ready(late) if result.is_pending() => Poll::Ready(Err(late)),
             Poll::Ready(_) | Poll::Pending => result,
@@ -160,7 +172,14 @@ impl AsyncWrite for Socket {
                 Ok(()) if !bytes.filled().is_empty() => {
                     farewell.left = farewell.left.saturating_sub(bytes.filled().len());
                 }
-                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
+                Ok(()) => {
+                    this.unconfirmed.confirm();
+                    return Poll::Ready(Ok(()));
+                }
+                Err(_) => {
+                    this.unconfirmed.deny();
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }
@@ -169,9 +188,13 @@ impl AsyncWrite for Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.cut.0.load(Ordering::Relaxed) {
+            self.unconfirmed.deny();
             // A reset throws away what the kernel has not sent yet. If it cannot be set the close
             // is an ordinary one, and the message still ends before its declared length.
             let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+        } else {
+            // Silence to the end, and no reset: it has arrived.
+            self.unconfirmed.confirm();
         }
     }
 }

@@ -291,9 +291,7 @@ async fn several(
         let detail = "No part of the body has a file name.";
         return Err(Problem::because(Slug::BadMultipart, detail));
     }
-    let published: Result<Vec<_>, _> =
-        sealed.into_iter().map(|sealed| gate.pipeline.publish(sealed)).collect();
-    let files = published?;
+    let files = gate.pipeline.publish_all(sealed)?;
     settle(attempt, Some(replay::join(gate, &fingerprints)), &files, true);
     created(gate, &files, true)
 }

@@ -1,9 +1,10 @@
 //! `multipart/form-data` (RFC 7578), part by part as it streams.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use multer::Multipart;
 
 use super::Pace;
@@ -77,7 +78,7 @@ impl Parts {
     pub fn new(body: ByteStream, boundary: String, pace: Pace) -> Self {
         let watch = Watch::default();
         let reading = watch.clone();
-        let body = pace.keep(body).map(move |frame| reading.read(frame));
+        let body = one_at_a_time(pace.keep(body)).map(move |frame| reading.read(frame));
         Self { multipart: Multipart::new(body, boundary), seen: 0, watch }
     }
 
@@ -109,6 +110,21 @@ impl Parts {
             return Ok(Some(Part { name, declared, body: Box::pin(body) }));
         }
     }
+}
+
+/// A stream that pauses after each item: the parser reads ahead until its input pauses, and would
+/// otherwise hold as much of a file as a fast sender can give.
+fn one_at_a_time<S: Stream>(stream: S) -> impl Stream<Item = S::Item> {
+    let (mut stream, mut pause) = (Box::pin(stream), false);
+    futures_util::stream::poll_fn(move |cx| {
+        if std::mem::take(&mut pause) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let next = stream.as_mut().poll_next(cx);
+        pause = next.is_ready();
+        next
+    })
 }
 
 #[cfg(test)]

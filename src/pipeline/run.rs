@@ -5,6 +5,8 @@
 //! still has a status, and no client's pace decides how long a worker lives.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,8 +22,10 @@ use crate::intake::{Digester, Intake};
 use crate::policy::Terms;
 use crate::process::{Plan, ProcessError, StepStream};
 use crate::receipt::Acceptance;
-use crate::table::{Cut, Kind, LiveFile, Origin, Segment};
-use crate::vault::Vault;
+use crate::table::{Cut, Kind, LiveFile, Origin, Reservation, Segment};
+
+/// How long a run whose body has arrived waits for its place: it holds nothing but sealed bytes.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A processing request.
 pub struct Job {
@@ -30,12 +34,6 @@ pub struct Job {
     pub plan: Plan,
     /// The steps' names, for the receipt.
     pub steps: Vec<String>,
-    pub place: Place,
-}
-
-/// A run's place in the queue for workers, held until its steps are done.
-pub struct Place {
-    _until_done: Option<OwnedSemaphorePermit>,
 }
 
 /// What a run gives: a body that shreds everything when it has ended.
@@ -45,6 +43,8 @@ pub struct Ran {
     /// Bytes of the body, where that is known before it is sent.
     pub bytes: Option<u64>,
     pub body: Delivery,
+    /// Fires when the run is shredded from outside.
+    pub cut: Cut,
 }
 
 /// What flows between two steps.
@@ -56,26 +56,33 @@ enum Between {
 
 /// A run while its steps are at work.
 struct Bench<'a> {
-    vault: &'a Arc<Vault>,
+    pipeline: &'a Pipeline,
     origin: &'a Origin,
     /// Owns what is sealed on the way from the moment it is: a run that is dropped leaves nothing.
     unborn: &'a mut Unborn,
     sealed: Vec<Segment>,
+    /// What rests of the run counts as the tenant's live bytes, like a file.
+    quota: Reservation,
+    live_limit: u64,
 }
 
 impl Pipeline {
-    /// A place in the queue, which only a plan with document steps needs. Asked for before the body
-    /// is read.
+    /// Whether there is a place in the queue for workers. Asked before the body is read, so that a
+    /// busy gateway refuses then; the place itself is taken when the body has arrived, so that a
+    /// slow sender holds none.
     ///
     /// # Errors
     /// When the queue stays full.
-    pub async fn queue(&self, needs_worker: bool) -> Result<Place, PipelineError> {
-        if !needs_worker {
-            return Ok(Place { _until_done: None });
+    pub async fn has_place(&self, needs_worker: bool) -> Result<(), PipelineError> {
+        if needs_worker {
+            drop(self.place(PATIENCE).await?);
         }
-        let place = within(&*self.clock, PATIENCE, self.queue.clone().acquire_owned()).await;
-        match place {
-            Some(Ok(place)) => Ok(Place { _until_done: Some(place) }),
+        Ok(())
+    }
+
+    async fn place(&self, patience: Duration) -> Result<OwnedSemaphorePermit, PipelineError> {
+        match within(&*self.clock, patience, self.queue.clone().acquire_owned()).await {
+            Some(Ok(place)) => Ok(place),
             Some(Err(_)) | None => Err(ProcessError::Overloaded.into()),
         }
     }
@@ -95,18 +102,23 @@ impl Pipeline {
         let (limits, quota) = (self.limits(terms), self.quotas.open(tenant));
         let intake = Intake::new(job.input, &limits, quota, job.digester, self.clock.clone());
         let origin = unborn.origin()?.clone();
-        let (vault, sealed) = (&self.vault, Vec::new());
-        let mut bench = Bench { vault, origin: &origin, unborn: &mut unborn, sealed };
+        let mut bench = Bench {
+            pipeline: self,
+            origin: &origin,
+            unborn: &mut unborn,
+            sealed: Vec::new(),
+            quota: self.quotas.open(tenant),
+            live_limit: terms.max_live_bytes,
+        };
         let work = bench.work(job.plan, verified(intake));
         let done = within(&*self.clock, origin.deadline.left(now), work).await;
-        let sealed = bench.sealed;
+        let (sealed, quota) = (bench.sealed, bench.quota);
         let Some(done) = done else {
             unborn.reason = Reason::Expired;
             return Err(PipelineError::Expired);
         };
         let (media_type, result) = done?;
-        drop(job.place);
-        let file = self.announce(unborn, now, sealed, job.steps)?;
+        let file = self.announce(unborn, now, sealed, quota, job.steps)?;
         let (bytes, body) = match result {
             Between::Flowing(body) => (None, plain(body)),
             Between::Resting(segment) => {
@@ -118,8 +130,9 @@ impl Pipeline {
         let when_ended = Box::new(move |file: &Arc<LiveFile>, whole: bool| {
             shredder.shred(file, if whole { Reason::Consumed } else { Reason::Cancelled });
         });
-        let id = file.id;
-        Ok(Ran { id, media_type, bytes, body: Delivery::new(file, body, bytes, None, when_ended) })
+        let (id, cut) = (file.id, file.cut.clone());
+        let body = Delivery::new(file, body, bytes, None, when_ended);
+        Ok(Ran { id, media_type, bytes, body, cut })
     }
 
     /// Gives the run a receipt, and its keys a place where the sweeper finds them.
@@ -128,6 +141,7 @@ impl Pipeline {
         unborn: Unborn,
         now: Now,
         segments: Vec<Segment>,
+        reservation: Reservation,
         handed_to: Vec<String>,
     ) -> Result<Arc<LiveFile>, PipelineError> {
         let origin = unborn.origin()?;
@@ -142,7 +156,6 @@ impl Pipeline {
             blobs: segments.iter().map(|segment| self.vault.store_name(segment.place)).collect(),
             handed_to,
         })?;
-        let reservation = self.quotas.open(origin.tenant);
         let origin = unborn.hand_over()?;
         let file = Arc::new(LiveFile {
             id: origin.keys.file(),
@@ -156,6 +169,7 @@ impl Pipeline {
             claims: None,
             cut: Cut::default(),
             reservation,
+            released: AtomicBool::new(false),
         });
         if self.table.insert(file.clone()).is_err() {
             self.shredder.shred(&file, Reason::Expired);
@@ -177,10 +191,14 @@ impl Bench<'_> {
         let mut media_type = "application/octet-stream";
         let mut between = Between::Flowing(input);
         let mut role = Role::Input;
+        let mut place = None;
         for step in plan.into_steps() {
             let needs_worker = !step.streams();
             if let (true, Between::Flowing(stream)) = (needs_worker, &mut between) {
                 between = Between::Resting(self.seal(role, stream).await?);
+            }
+            if needs_worker && place.is_none() {
+                place = Some(self.pipeline.place(QUEUE_PATIENCE).await?);
             }
             let mut output = step.run(self.flow(between)).await?;
             media_type = output.media_type;
@@ -201,7 +219,8 @@ impl Bench<'_> {
         match between {
             Between::Flowing(stream) => stream,
             Between::Resting(segment) => {
-                let opened = self.vault.open(self.origin, &[segment], 0..segment.plain_bytes);
+                let opened =
+                    self.pipeline.vault.open(self.origin, &[segment], 0..segment.plain_bytes);
                 Box::pin(opened.map(|item| item.map_err(ProcessError::from)))
             }
         }
@@ -221,12 +240,15 @@ impl Bench<'_> {
             })
         });
         let index = u32::try_from(self.sealed.len()).unwrap_or(u32::MAX);
-        let sealed = self.vault.seal(self.origin, (role, index), input, None).await;
+        let sealed = self.pipeline.vault.seal(self.origin, (role, index), input, None).await;
         match (sealed, refused) {
             (_, Some(error)) => Err(error.into()),
             (Err(error), None) => Err(error.into()),
             (Ok(segment), None) => {
                 self.unborn.owns(&segment);
+                self.quota
+                    .grow(segment.plain_bytes, self.live_limit)
+                    .map_err(|_| BodyError::Quota)?;
                 self.sealed.push(segment);
                 Ok(segment)
             }

@@ -14,18 +14,17 @@ const BATCH: usize = 1000;
 const NAPS_PER_LOOK: u32 = 60;
 
 impl Pipeline {
-    /// Ends lives as they fall due, until the gateway stops.
+    /// Ends lives as they fall due, for as long as the process runs: while it drains, too.
     pub async fn sweep_forever(self: Arc<Self>) {
-        let mut naps = 0;
-        while !self.shutdown.has_begun() {
+        let mut naps: u32 = 0;
+        loop {
             self.sweep().await;
-            naps += 1;
-            if naps % NAPS_PER_LOOK == 0 {
+            naps = naps.wrapping_add(1);
+            if naps.is_multiple_of(NAPS_PER_LOOK) {
                 self.evidence.sweep();
             }
             let nap = self.table.next_due(self.clock.now()).map_or(NAP, |due| due.min(NAP));
-            let nap = self.clock.sleep(nap.max(Duration::from_millis(1)));
-            futures_util::future::select(nap, std::pin::pin!(self.shutdown.begun())).await;
+            self.clock.sleep(nap.max(Duration::from_millis(1))).await;
         }
     }
 
@@ -33,6 +32,9 @@ impl Pipeline {
     /// are unreadable at once, however many they are.
     pub async fn sweep(&self) {
         self.keys.sweep_epochs();
+        for keys in self.nursery.due(self.clock.now()) {
+            self.keys.destroy(&keys, Reason::Expired);
+        }
         loop {
             let due = self.table.due(self.clock.now(), BATCH);
             if due.is_empty() {
@@ -45,8 +47,11 @@ impl Pipeline {
         }
     }
 
-    /// Destroys every key of this process: the last act before it exits.
+    /// Destroys every key of this process, and lets none be made: the last act before it exits.
     pub fn forget_all(&self) {
+        for keys in self.nursery.close() {
+            self.keys.destroy(&keys, Reason::Shutdown);
+        }
         self.keys.destroy_epochs();
         for file in self.table.all() {
             self.shredder.shred(&file, Reason::Shutdown);

@@ -300,9 +300,8 @@ async fn a_run_whose_client_leaves_while_a_worker_is_at_it_leaves_nothing() {
     let mut registry = Registry::default();
     registry.add(Arc::new(Silent(about)));
     let plan = registry.parse("silent").unwrap().prepare(&[], None).unwrap();
-    let place = house.pipeline.queue(true).await.unwrap();
     let (input, digester, steps) = (bytes(1 << 20), Digester::default(), Vec::new());
-    let job = Job { input, digester, plan, steps, place };
+    let job = Job { input, digester, plan, steps };
     let terms = house.terms(3600);
     let mut run = Box::pin(house.pipeline.run(tenant(), &terms, job));
     while house.vault.usage().blobs == 0 {

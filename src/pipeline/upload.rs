@@ -1,8 +1,10 @@
 //! Taking a file in: keys first, then its bytes, sealed as they come; known only when complete.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use data_encoding::BASE32_NOPAD;
+use zeroize::Zeroize;
 
 use super::{Pipeline, PipelineError};
 use crate::body::{BodyError, ByteStream};
@@ -14,7 +16,9 @@ use crate::metrics;
 use crate::policy::Terms;
 use crate::receipt::Acceptance;
 use crate::shred::Shredder;
-use crate::table::{Claims, Cut, Fingerprint, Kind, LiveFile, Origin, Place, Segment};
+use crate::table::{
+    Claims, Closed, Cut, Fingerprint, Kind, LiveFile, Nursery, Origin, Place, Segment,
+};
 use crate::vault::Record;
 
 /// A file as it arrives.
@@ -41,6 +45,7 @@ pub struct Sealed {
 /// Keys of a file that is not complete: destroyed on drop, whatever became of the request.
 pub(super) struct Unborn {
     shredder: Shredder,
+    nursery: Nursery,
     origin: Option<Origin>,
     blobs: Vec<(Place, crate::store::BlobId)>,
     pub(super) reason: Reason,
@@ -59,13 +64,16 @@ impl Unborn {
 
     /// Hands the keys to a file that is complete.
     pub(super) fn hand_over(mut self) -> Result<Origin, BodyError> {
-        self.origin.take().ok_or(BodyError::Gone)
+        let origin = self.origin.take().ok_or(BodyError::Gone)?;
+        self.nursery.leave(origin.keys.file());
+        Ok(origin)
     }
 }
 
 impl Drop for Unborn {
     fn drop(&mut self) {
         if let Some(origin) = self.origin.take() {
+            self.nursery.leave(origin.keys.file());
             self.shredder.discard(&origin.keys, self.reason, &self.blobs);
         }
     }
@@ -89,9 +97,11 @@ impl Pipeline {
         let deadline = Deadline::fix(now, terms.ttl)?;
         let file = FileId::draw(&*self.entropy)?;
         let keys = Arc::new(self.keys.create(file, deadline)?);
+        let (shredder, nursery, blobs) = (self.shredder.clone(), self.nursery.clone(), Vec::new());
+        let entered = nursery.enter(&keys);
         let origin = Some(Origin { keys, tenant, region: terms.region, deadline });
-        let (shredder, blobs) = (self.shredder.clone(), Vec::new());
-        Ok(Unborn { shredder, origin, blobs, reason: Reason::Failed })
+        let unborn = Unborn { shredder, nursery, origin, blobs, reason: Reason::Failed };
+        entered.map(|()| unborn).map_err(|Closed| PipelineError::Stopped)
     }
 
     /// Waits until there is memory for a body, before any of it is read.
@@ -137,14 +147,36 @@ impl Pipeline {
         };
         let segment = sealed?;
         unborn.owns(&segment);
-        let taken = intake.finish()?;
+        let mut taken = intake.finish()?;
         let record = Record {
             name: upload.name,
             media_type: media_type(&taken.head, upload.declared_type.as_deref()),
             declared_media_type: upload.declared_type,
             digests: taken.digester.found(),
         };
+        // The first bytes have told the type; nothing plain is kept while other parts arrive.
+        taken.head.zeroize();
         Ok(Sealed { unborn, created, segment, record, downloads: upload.downloads, taken })
+    }
+
+    /// Makes files known together: all of them, or none.
+    ///
+    /// # Errors
+    /// That of the first that cannot be published; those before it are shredded.
+    pub fn publish_all(&self, sealed: Vec<Sealed>) -> Result<Vec<Arc<LiveFile>>, PipelineError> {
+        let mut files = Vec::with_capacity(sealed.len());
+        for one in sealed {
+            match self.publish(one) {
+                Ok(file) => files.push(file),
+                Err(error) => {
+                    for file in &files {
+                        self.shredder.shred(file, Reason::Failed);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(files)
     }
 
     /// Makes a sealed file known: from here on it has a receipt and can be asked for.
@@ -180,6 +212,7 @@ impl Pipeline {
             claims: downloads.map(|n| Claims::new(n, self.clock.clone())),
             cut: Cut::default(),
             reservation: taken.reservation,
+            released: AtomicBool::new(false),
         });
         if self.table.insert(file.clone()).is_err() {
             self.shredder.shred(&file, Reason::Expired);

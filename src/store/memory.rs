@@ -38,10 +38,13 @@ impl MemoryStore {
         Self { region, limit, shelf: Arc::default() }
     }
 
-    /// Whether `bytes` more would fit this moment.
+    /// Starts a blob of at most `bytes`, whose room is taken at once; `None` if there is none.
     #[must_use]
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.shelf().bytes + bytes as u64 <= self.limit
+    pub fn begin_small(&self, bytes: usize) -> Option<Box<dyn BlobWriter>> {
+        let bytes = bytes as u64;
+        self.reserve(bytes).ok()?;
+        let (store, runs) = (self.clone(), Vec::new());
+        Some(Box::new(Writer { store, runs, bytes: 0, ahead: bytes }))
     }
 
     fn shelf(&self) -> std::sync::MutexGuard<'_, Shelf> {
@@ -69,7 +72,7 @@ impl Store for MemoryStore {
     }
 
     async fn begin(&self) -> Result<Box<dyn BlobWriter>, StoreError> {
-        Ok(Box::new(Writer { store: self.clone(), runs: Vec::new(), bytes: 0 }))
+        Ok(Box::new(Writer { store: self.clone(), runs: Vec::new(), bytes: 0, ahead: 0 }))
     }
 
     async fn read(&self, blob: BlobId, offset: u64, into: &mut Buffer) -> Result<(), StoreError> {
@@ -116,6 +119,8 @@ struct Writer {
     store: MemoryStore,
     runs: Vec<(u64, SealedRun)>,
     bytes: u64,
+    /// Room that was taken and is not filled yet.
+    ahead: u64,
 }
 
 #[async_trait]
@@ -123,7 +128,9 @@ impl BlobWriter for Writer {
     async fn append(&mut self, mut run: SealedRun) -> Result<(), StoreError> {
         run.shrink();
         let bytes = run.as_slice().len() as u64;
-        self.store.reserve(bytes)?;
+        let covered = bytes.min(self.ahead);
+        self.store.reserve(bytes - covered)?;
+        self.ahead -= covered;
         self.runs.push((self.bytes, run));
         self.bytes += bytes;
         Ok(())
@@ -143,6 +150,6 @@ impl BlobWriter for Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.store.shelf().bytes -= self.bytes;
+        self.store.shelf().bytes -= self.bytes + self.ahead;
     }
 }

@@ -32,8 +32,12 @@ struct Tally {
 }
 
 struct State {
-    /// Deliveries running under the claim now.
+    /// Deliveries running under the claim now, and those of them that only wait for the client
+    /// to show that it has got everything.
     running: u32,
+    unconfirmed: u32,
+    /// Whether a body byte has left under it: then it is never given back.
+    spent: bool,
     /// Until when it may be continued; set by its first break.
     until: Option<Boot>,
 }
@@ -52,6 +56,7 @@ pub struct Claim {
     claims: Claims,
     token: Token,
     progress: Progress,
+    unconfirmed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,11 +104,16 @@ impl Claims {
             // Coming back is what breaks the delivery that may still seem to run here.
             state.until.get_or_insert(now.plus(CONTINUE_WITHIN));
             state.running += 1;
-            return Ok(Claim { claims: self.clone(), token, progress: Progress::Continued });
+            return Ok(self.claim(token, Progress::Continued));
         }
         tally.left = tally.left.checked_sub(1).ok_or(ClaimError::NoneLeft)?;
-        tally.claims.insert(fresh, State { running: 1, until: None });
-        Ok(Claim { claims: self.clone(), token: fresh, progress: Progress::Reserved })
+        let state = State { running: 1, unconfirmed: 0, spent: false, until: None };
+        tally.claims.insert(fresh, state);
+        Ok(self.claim(fresh, Progress::Reserved))
+    }
+
+    fn claim(&self, token: Token, progress: Progress) -> Claim {
+        Claim { claims: self.clone(), token, progress, unconfirmed: false }
     }
 
     /// Whether nothing can be delivered any more: no download left, none running, none that may
@@ -118,16 +128,26 @@ impl Claims {
         tally.left == 0 && tally.claims.is_empty()
     }
 
+    /// Whether all that could be delivered has left, confirmed or not: but for a delivery that
+    /// continues, the file is spent.
+    #[must_use]
+    pub fn are_used_up(&self) -> bool {
+        let tally = self.tally();
+        let quiet = |state: &State| state.running == state.unconfirmed && state.until.is_none();
+        tally.left == 0 && tally.claims.values().all(quiet)
+    }
+
     fn settle(&self, token: Token, progress: Progress) {
         let now = self.clock.now().boot;
         let mut tally = self.tally();
         let Some(state) = tally.claims.get_mut(&token) else { return };
         state.running -= 1;
         match progress {
-            Progress::Reserved => {
+            Progress::Reserved if state.running == 0 && !state.spent => {
                 tally.claims.remove(&token);
                 tally.left += 1;
             }
+            Progress::Reserved => {}
             // Whoever got everything needs no second chance, whatever else runs under the claim.
             Progress::Whole => state.until = Some(now),
             Progress::Sending | Progress::Continued => {
@@ -146,19 +166,35 @@ impl Claim {
 
     /// The first body byte leaves: from here on the download is spent.
     pub fn spend(&mut self) {
-        if self.progress != Progress::Whole {
+        if self.progress != Progress::Sending {
             self.progress = Progress::Sending;
+            self.with_state(|state| state.spent = true);
         }
     }
 
-    /// The last byte of the delivery has left.
+    /// The last byte of the delivery has left; the client has not shown yet that it has it.
+    pub fn await_confirmation(&mut self) {
+        self.with_state(|state| state.unconfirmed += 1);
+        self.unconfirmed = true;
+    }
+
+    /// The delivery has arrived.
     pub fn complete(&mut self) {
         self.progress = Progress::Whole;
+    }
+
+    fn with_state(&self, change: impl FnOnce(&mut State)) {
+        if let Some(state) = self.claims.tally().claims.get_mut(&self.token) {
+            change(state);
+        }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        if self.unconfirmed {
+            self.with_state(|state| state.unconfirmed -= 1);
+        }
         self.claims.settle(self.token, self.progress);
     }
 }
@@ -197,6 +233,31 @@ mod tests {
         drop(claims.take(None, &entropy).unwrap());
         assert_eq!(claims.left(), 1);
         assert!(!claims.are_spent());
+    }
+
+    #[test]
+    fn a_download_that_was_continued_to_its_end_is_not_given_back() {
+        let (claims, _, entropy) = claims(1);
+        let first = claims.take(None, &entropy).unwrap();
+        let mut second = claims.take(Some(&first.token()), &entropy).unwrap();
+        second.spend();
+        second.complete();
+        drop((second, first));
+        assert_eq!(claims.left(), 0);
+        assert!(claims.are_spent());
+    }
+
+    #[test]
+    fn what_has_left_is_used_up_before_it_is_confirmed_and_may_still_turn_out_broken() {
+        let (claims, _, entropy) = claims(1);
+        let mut claim = claims.take(None, &entropy).unwrap();
+        claim.spend();
+        assert!(!claims.are_used_up());
+        claim.await_confirmation();
+        assert!(claims.are_used_up() && !claims.are_spent());
+        let token = claim.token();
+        drop(claim);
+        assert!(claims.take(Some(&token), &entropy).is_ok(), "broken after all: it continues");
     }
 
     #[test]

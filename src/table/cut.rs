@@ -26,7 +26,7 @@ impl Cut {
     }
 
     /// Completes once fired; never, if the sender is gone without firing.
-    pub fn fired(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn fired(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut seen = self.0.subscribe();
         let keep = self.clone();
         async move {

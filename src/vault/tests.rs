@@ -51,6 +51,7 @@ impl House {
         Ok(Arc::new(LiveFile {
             id,
             kind: Kind::File,
+            released: std::sync::atomic::AtomicBool::new(false),
             reservation: Quotas::default().open(origin.tenant),
             origin,
             created: self.clock.now(),
