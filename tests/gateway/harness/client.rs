@@ -148,6 +148,13 @@ impl<'a> Ask<'a> {
     /// Sends it all and reads the answer; asserts what holds for every answer.
     #[track_caller]
     pub fn send(self) -> Answer {
+        let asked = format!("{} {}", self.method, self.path);
+        self.try_send().unwrap_or_else(|| panic!("{asked}: closed without an answer"))
+    }
+
+    /// As [`Ask::send`], for an answer that may be cut before its head.
+    #[track_caller]
+    pub fn try_send(self) -> Option<Answer> {
         let mut wire = Wire::open(self.client.addr);
         let length = self.body.filter(|_| !self.chunked).map(|body| body.len() as u64);
         let mut message = self.head(length).into_bytes();
@@ -178,10 +185,10 @@ impl<'a> Ask<'a> {
                 }
                 let _ = sender.write_all(b"0\r\n\r\n");
             });
-            Answer::read(&mut wire, &asked)
+            Answer::try_read(&mut wire, &asked)
         });
         if self.client.public {
-            answer.keeps_conventions();
+            answer.as_ref().inspect(|answer| answer.keeps_conventions());
         }
         answer
     }
@@ -191,9 +198,14 @@ impl Answer {
     /// Reads the answer to `asked` (method and path).
     #[track_caller]
     pub fn read(wire: &mut Wire, asked: &str) -> Self {
+        let answer = Self::try_read(wire, asked);
+        answer.unwrap_or_else(|| panic!("{asked}: closed without an answer"))
+    }
+
+    fn try_read(wire: &mut Wire, asked: &str) -> Option<Self> {
         let mut continued = false;
         let head = loop {
-            let Some(head) = wire.try_head() else { panic!("{asked}: closed without an answer") };
+            let head = wire.try_head()?;
             if head.status >= 200 {
                 break head;
             }
@@ -205,7 +217,7 @@ impl Answer {
             wire.body(&head)
         };
         let (status, asked) = (head.status, asked.to_owned());
-        Self { status, head, body: body.bytes, whole: body.whole, continued, asked }
+        Some(Self { status, head, body: body.bytes, whole: body.whole, continued, asked })
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
