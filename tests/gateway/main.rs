@@ -1,0 +1,26 @@
+//! The gateway's promises, held against the real program: a module per promise.
+//!
+//! Every test starts a gateway of its own ([`harness::TestGateway`]) and speaks to it over sockets.
+//! What `Drop` asserts holds for all of them: nothing panicked, nothing was late, every key and
+//! every byte is gone when the program ends.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests stand outside the gateway: they start it, and read what it leaves behind"
+)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where, and stops")]
+
+mod harness;
+
+mod auth;
+mod config;
+mod deliver;
+mod leaks;
+mod limits;
+mod memory;
+mod ops;
+mod process;
+mod region;
+mod shred;
+mod shutdown;
+mod upload;
