@@ -131,6 +131,28 @@ fn a_name_goes_out_encoded_so_that_no_header_breaks() {
     assert!(got.header("content-disposition").unwrap().starts_with("attachment"));
 }
 
+/// Waits until the last delivery has ended and the file was shredded for it.
+fn is_shredded(client: &Client, id: &str) {
+    eventually("the file is shredded once it was delivered", || {
+        let receipt = client.get(format!("/v1/receipts/{id}")).expect(200).json();
+        (receipt["state"] == "final").then(|| assert_eq!(receipt["reason"], "downloaded"))
+    });
+}
+
+#[test]
+fn a_one_shot_file_dies_while_its_reader_keeps_the_connection() {
+    let gateway = TestGateway::start();
+    let client = gateway.client();
+    for bytes in [b"once".to_vec(), noise(1 << 20)] {
+        let id = client.upload("?downloads=1", &bytes);
+        let mut wire = client.ask("GET", Client::content(&id)).begin(None);
+        let head = wire.head();
+        assert!(wire.body(&head).bytes == bytes);
+        is_shredded(&client, &id);
+        drop(wire);
+    }
+}
+
 #[test]
 fn n_and_k_parallel_readers_of_n_downloads_are_exactly_n() {
     let gateway = TestGateway::start();
@@ -155,11 +177,7 @@ fn n_and_k_parallel_readers_of_n_downloads_are_exactly_n() {
             let problem = got.problem(410, "downloaded").json();
             assert!(problem["receipt"].as_str().unwrap().contains(id), "{problem}");
         }
-        let receipt = client.get(format!("/v1/receipts/{id}")).expect(200).json();
-        assert_eq!(
-            (&receipt["state"], &receipt["reason"]),
-            (&"final".into(), &"downloaded".into())
-        );
+        is_shredded(&client, id);
     }
     gateway.is_empty_again();
 }
@@ -216,10 +234,7 @@ fn a_broken_delivery_goes_on_under_its_claim_and_a_range_without_it_finds_none_l
     from(None).problem(410, "downloaded");
     from(Some("aaaaaaaaaaaaaaaaaaaaaaaaaa")).problem(410, "downloaded");
     from(Some(&claim)).expect(206).is_body(&bytes[1000..]);
-    eventually("the file is shredded once it was delivered", || {
-        let receipt = client.get(format!("/v1/receipts/{id}")).expect(200).json();
-        (receipt["state"] == "final").then(|| assert_eq!(receipt["reason"], "downloaded"))
-    });
+    is_shredded(&client, &id);
     from(Some(&claim)).problem(410, "downloaded");
     gateway.is_empty_again();
 }
