@@ -383,7 +383,8 @@ fn keys(raw: &Raw, wrong: &mut Complaints) -> Vec<Key> {
         let mut roles = Roles::default();
         for role in &key.roles {
             if !roles.add(role) {
-                wrong.say(&at, "a role is client, connector, owner, auditor or ops");
+                let roles = "a role is client, connector, owner, auditor or ops";
+                wrong.say(&at, format!("there is no role {role}: {roles}"));
             }
         }
         if key.roles.is_empty() {

@@ -89,7 +89,7 @@ pub(super) async fn show(
     caller.require(|roles| roles.client)?;
     Query::parse(request.uri(), &[])?;
     caller.throttle(&gate)?;
-    let file = usable(&gate, &caller, &id)?;
+    let file = usable(&gate, &caller, &id).await?;
     Ok(json(StatusCode::OK, &view(&gate, &file)?))
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn shorten(
     caller.require(|roles| roles.client)?;
     Query::parse(request.uri(), &[])?;
     caller.throttle(&gate)?;
-    let file = usable(&gate, &caller, &id)?;
+    let file = usable(&gate, &caller, &id).await?;
     let asked: wire::Shorten = read_json(&gate, request.into_body()).await?;
     gate.pipeline.shorten(&file, ttl(&asked.ttl)?)?;
     Ok(json(StatusCode::OK, &view(&gate, &file)?))
@@ -181,8 +181,8 @@ pub(super) async fn receipt(
     Query::parse(request.uri(), &[])?;
     caller.throttle(&gate)?;
     let id: FileId = id.parse().map_err(|_| Slug::NotFound)?;
-    // Looking for the file first ends it if it is due: its receipt is then final.
-    drop(gate.pipeline.find(id, caller.tenant_id()));
+    // Looking for the file first ends it if it is due or used up: its receipt is then final.
+    drop(usable(&gate, &caller, &id.to_string()).await);
     let receipt = gate.pipeline.receipt(id, caller.tenant_id()).ok_or(Slug::NotFound)?;
     Ok(json(StatusCode::OK, &shown(&gate, &caller, &receipt)))
 }
@@ -200,8 +200,13 @@ pub(super) fn find(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFil
 }
 
 /// As [`find`], for all but the delivery that may go on: a file whose downloads have all left is
-/// gone, even while the last client has not shown yet that it has everything.
-fn usable(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFile>, Problem> {
+/// gone, even if the last client should not have shown yet that it has everything.
+async fn usable(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFile>, Problem> {
+    let file = find(gate, caller, id)?;
+    let Some(claims) = file.claims.as_ref().filter(|claims| claims.are_used_up()) else {
+        return Ok(file);
+    };
+    claims.settled().await;
     let file = find(gate, caller, id)?;
     if is_used_up(&file) { Err(Problem::gone(file.id, Reason::Downloaded)) } else { Ok(file) }
 }

@@ -10,12 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use data_encoding::BASE32_NOPAD;
+use tokio::sync::watch;
 
-use crate::clock::{Boot, Clock};
+use crate::clock::{Boot, Clock, within};
 use crate::entropy::{Entropy, EntropyError, random};
 
 /// How long a broken delivery may be continued.
 pub const CONTINUE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long somebody who asks about a file waits for its last delivery to be confirmed.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
 
 type Token = [u8; 16];
 
@@ -24,6 +28,7 @@ type Token = [u8; 16];
 pub struct Claims {
     clock: Arc<dyn Clock>,
     tally: Arc<Mutex<Tally>>,
+    settled: watch::Sender<()>,
 }
 
 struct Tally {
@@ -72,7 +77,7 @@ impl Claims {
     #[must_use]
     pub fn new(n: u64, clock: Arc<dyn Clock>) -> Self {
         let tally = Arc::new(Mutex::new(Tally { left: n, claims: HashMap::new() }));
-        Self { clock, tally }
+        Self { clock, tally, settled: watch::Sender::new(()) }
     }
 
     fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
@@ -137,6 +142,20 @@ impl Claims {
         tally.left == 0 && tally.claims.values().all(quiet)
     }
 
+    /// Waits for the deliveries that have left to be confirmed or denied, at most
+    /// [`CONFIRM_WITHIN`]: a client closes its connection right after its last byte.
+    pub async fn settled(&self) {
+        let mut settled = self.settled.subscribe();
+        let waiting = async {
+            while self.are_used_up() && !self.are_spent() {
+                if settled.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        within(&*self.clock, CONFIRM_WITHIN, waiting).await;
+    }
+
     fn settle(&self, token: Token, progress: Progress) {
         let now = self.clock.now().boot;
         let mut tally = self.tally();
@@ -196,6 +215,7 @@ impl Drop for Claim {
             self.with_state(|state| state.unconfirmed -= 1);
         }
         self.claims.settle(self.token, self.progress);
+        self.claims.settled.send_replace(());
     }
 }
 
