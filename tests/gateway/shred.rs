@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Client, HERE, Setup, TestGateway, eventually, noise};
+use crate::harness::{Client, HERE, Setup, TestGateway, Wire, eventually, noise};
 
 const LONG: usize = 24 << 20;
 
@@ -226,4 +226,43 @@ fn deleting_one_file_leaves_the_others_alone() {
     }
     assert_eq!(gateway.metric("dayfly_live_files"), 3.0);
     assert_eq!(gateway.metric("dayfly_live_bytes"), 1_800_000.0);
+}
+
+#[test]
+fn a_dying_file_is_never_unknown() {
+    let gateway = TestGateway::start();
+    let client = gateway.client();
+    let key = crate::harness::key_of("acme");
+    // One connection each, so that they ask as often as they can.
+    let ask_until_gone = |id: &str| {
+        let mut wire = Wire::open(gateway.public);
+        let head = format!(
+            "GET /v1/files/{id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n"
+        );
+        loop {
+            wire.send(head.as_bytes()).unwrap();
+            let head = wire.head();
+            let _ = wire.body(&head);
+            if head.status != 200 {
+                return head.status;
+            }
+        }
+    };
+    for _ in 0..100 {
+        let id = client.upload("", b"x");
+        std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..3).map(|_| scope.spawn(|| ask_until_gone(&id))).collect();
+            let receipts: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| client.delete(format!("/v1/files/{id}")).expect(200).json())
+                })
+                .collect();
+            for receipt in receipts {
+                is_final(&receipt.join().unwrap(), &id, "deleted");
+            }
+            for status in asking {
+                assert_eq!(status.join().unwrap(), 410);
+            }
+        });
+    }
 }
