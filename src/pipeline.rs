@@ -161,6 +161,7 @@ impl Pipeline {
     /// A tenant's own receipt.
     #[must_use]
     pub fn receipt(&self, id: FileId, tenant: TenantId) -> Option<Receipt> {
+        self.shredder.settled();
         self.evidence.get(id, tenant)
     }
 

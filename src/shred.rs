@@ -4,8 +4,8 @@
 //! Destroying the keys is the deletion, and takes microseconds. Releasing the bytes is hygiene: it
 //! follows in the background, and a store that fails is asked again until it succeeds.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::Either;
@@ -33,6 +33,8 @@ pub struct Shredder {
     table: Arc<Table>,
     evidence: Arc<Evidence>,
     // State.
+    /// Held from a file's keys to its receipt, some microseconds.
+    order: Arc<Mutex<()>>,
     leftovers: mpsc::UnboundedSender<Leftover>,
     pending: Arc<AtomicU64>,
 }
@@ -73,13 +75,14 @@ impl Shredder {
             leftovers: queue,
             pending: pending.clone(),
         };
-        (Self { clock, keys, table, evidence, leftovers, pending }, cleaner)
+        (Self { clock, keys, table, evidence, order: Arc::default(), leftovers, pending }, cleaner)
     }
 
     /// Destroys a live file. When this returns, no chunk of it is ever opened again; the receipt is
     /// final, its store answers still to come. Shredding twice returns the same receipt.
     pub fn shred(&self, file: &LiveFile, reason: Reason) -> Option<Receipt> {
         let due = file.origin.keys.deadline();
+        let _in_order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let proof = self.keys.destroy(&file.origin.keys, reason);
         self.table.remove(file.id);
         file.cut.fire();
@@ -95,6 +98,12 @@ impl Shredder {
             }
         }
         receipt
+    }
+
+    /// Returns when no file is between its record and its receipt: whoever finds no file then finds
+    /// the final receipt.
+    pub fn settled(&self) {
+        drop(self.order.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Destroys the keys of a file that never became one, and has its committed blobs released;
