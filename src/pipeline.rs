@@ -224,6 +224,13 @@ impl Pipeline {
         });
     }
 
+    /// Ends a counted file whose last delivery nobody has denied.
+    pub fn conclude(&self, file: &LiveFile) {
+        if file.claims.as_ref().is_some_and(Claims::are_used_up) {
+            self.shredder.shred(file, Reason::Downloaded);
+        }
+    }
+
     /// What lives, in numbers.
     #[must_use]
     pub fn census(&self) -> Census {

@@ -199,16 +199,16 @@ pub(super) fn find(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFil
     Err(over.map_or_else(|| Slug::NotFound.into(), |proof| Problem::gone(id, proof.reason())))
 }
 
-/// As [`find`], for all but the delivery that may go on: a file whose downloads have all left is
-/// gone, even if the last client should not have shown yet that it has everything.
+/// As [`find`], for all but the delivery that may go on. A file whose downloads have all left is
+/// gone: a client that stays connected and silent for as long as is waited here has everything.
 async fn usable(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFile>, Problem> {
     let file = find(gate, caller, id)?;
     let Some(claims) = file.claims.as_ref().filter(|claims| claims.are_used_up()) else {
         return Ok(file);
     };
     claims.settled().await;
-    let file = find(gate, caller, id)?;
-    if is_used_up(&file) { Err(Problem::gone(file.id, Reason::Downloaded)) } else { Ok(file) }
+    gate.pipeline.conclude(&file);
+    find(gate, caller, id)
 }
 
 fn is_used_up(file: &LiveFile) -> bool {
