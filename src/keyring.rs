@@ -12,15 +12,12 @@ use crate::clock::{Clock, Now, Wall};
 use crate::crypto::{InputKey, KeyError};
 use crate::entropy::{Entropy, EntropyError};
 use crate::file::{Deadline, Epoch, FileId, Reason};
-use crate::secret::Secret;
+use crate::secret::{Secret, Slab, Slot};
 
 mod memory;
-mod slab;
 
 pub use memory::MemoryKeyring;
-pub use slab::{Slab, SlabError, SlabKind};
 
-use slab::Slot;
 
 /// Keeper of epoch keys, one per deadline bucket.
 pub trait Keyring: Send + Sync {

@@ -2,7 +2,7 @@
 
 use super::{Place, Settings};
 use crate::disk::{Spool, private_dir};
-use crate::keyring::Slab;
+use crate::secret::Slab;
 use crate::ops::{self, Facts, Finding};
 
 /// Looks at everything a start depends on, without starting.

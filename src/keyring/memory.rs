@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::slab::{Slab, Slot};
 use super::{Gone, Keyring, KeyringError};
 use crate::clock::Now;
 use crate::entropy::Entropy;
 use crate::file::{Deadline, Epoch};
-use crate::secret::Secret;
+use crate::secret::{Secret, Slab, Slot};
 
 /// The `memory` backend: one slot of the slab per bucket, at most 171 of them.
 pub struct MemoryKeyring {

@@ -13,7 +13,8 @@ use crate::clock::{VirtualClock, Wall};
 use crate::crypto::RUN_BYTES;
 use crate::entropy::SystemEntropy;
 use crate::intake::Digester;
-use crate::keyring::{MemoryKeyring, Slab};
+use crate::keyring::MemoryKeyring;
+use crate::secret::Slab;
 use crate::region::Region;
 use crate::store::{Answer, Faults, FaultyStore, MemoryStore};
 

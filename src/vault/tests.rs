@@ -9,7 +9,8 @@ use crate::budget::Budget;
 use crate::clock::{VirtualClock, Wall};
 use crate::entropy::SystemEntropy;
 use crate::file::{Deadline, FileId, Reason, TenantId};
-use crate::keyring::{MemoryKeyring, Slab};
+use crate::keyring::MemoryKeyring;
+use crate::secret::Slab;
 use crate::region::Region;
 use crate::table::{Cut, Kind, LiveFile, Quotas};
 
