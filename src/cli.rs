@@ -36,6 +36,12 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Asks the gateway on this machine to take nothing new in, and waits until its last file has died
+    Drain {
+        /// Its process; needed where this user runs more than one
+        #[arg(long, value_name = "PID")]
+        pid: Option<i32>,
+    },
     /// Keys for clients
     Key {
         #[command(subcommand)]

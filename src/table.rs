@@ -235,7 +235,9 @@ impl Table {
     pub fn census(&self, now: Now) -> Census {
         let rows = self.rows();
         let oldest = rows.by_age.first_key_value().map(|(_, born)| now.boot.since(*born));
-        let overdue = rows.by_boot.iter().take_while(|(at, _)| *at <= now.boot).count();
+        let by_boot = rows.by_boot.iter().take_while(|(at, _)| *at <= now.boot).count();
+        let by_wall = rows.by_wall.iter().take_while(|(at, _)| *at <= now.wall).count();
+        let overdue = by_boot.max(by_wall);
         Census {
             files: rows.files.len() as u64,
             bytes: rows.bytes,

@@ -24,11 +24,22 @@ struct House {
     vault: Arc<Vault>,
     budget: Budget,
     clock: VirtualClock,
+    machine: Arc<Copied>,
     faults: Faults,
     region: Region,
 }
 
 const ACME: &str = "acme";
+
+/// A machine that is copied on order.
+#[derive(Default)]
+struct Copied(AtomicBool);
+
+impl Machine for Copied {
+    fn is_another(&self) -> bool {
+        self.0.swap(false, Ordering::SeqCst)
+    }
+}
 
 fn house() -> House {
     let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(1_800_000_000)));
@@ -48,7 +59,7 @@ fn house() -> House {
     let table = Arc::new(Table::default());
     let retention = Duration::from_hours(720);
     let evidence = Arc::new(Evidence::new(shared.clone(), entropy.clone(), retention));
-    let tasks = Tasks::default();
+    let (tasks, machine) = (Tasks::default(), Arc::<Copied>::default());
     let (shredder, cleaner) =
         Shredder::new(shared.clone(), keys.clone(), table.clone(), vault.clone(), evidence.clone());
     tasks.spawn(cleaner.run());
@@ -62,10 +73,11 @@ fn house() -> House {
         shredder,
         tasks,
         shutdown: Shutdown::default(),
+        machine: machine.clone(),
         runs: 4,
         min_rate: 0,
     });
-    House { pipeline, keys, vault, budget, clock, faults, region }
+    House { pipeline, keys, vault, budget, clock, machine, faults, region }
 }
 
 impl House {
