@@ -23,7 +23,6 @@ mod memory;
 pub use kernel::{KernelKeyring, ProcessKeyring, Unusable};
 pub use memory::MemoryKeyring;
 
-
 /// Keeper of epoch keys, one per deadline bucket.
 pub trait Keyring: Send + Sync {
     /// Its name in `check`, in status and in receipts.

@@ -79,6 +79,11 @@ async fn run(
     greeting: Option<NewKey>,
     config: Option<PathBuf>,
 ) -> anyhow::Result<dayfly::app::Stopped> {
+    // Before the ready line: whoever has read it may send any of them.
+    let (mut term, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut hangup, mut drain) =
+        (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
     let gateway = Gateway::start(settings, seams, accepted.clone()).await?;
     say(&format!(
         "dayfly listening on http://{} admin http://{}\n",
@@ -89,10 +94,6 @@ async fn run(
     }
     let (shutdown, reload) = (gateway.shutdown(), gateway.reload());
     let first = config.as_deref().map(config::load).transpose()?;
-    let (mut term, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (mut hangup, mut drain) =
-        (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
     let running = gateway.run();
     let mut running = std::pin::pin!(running);
     loop {

@@ -76,7 +76,7 @@ pub struct Pipeline {
     pub(crate) shutdown: Shutdown,
     pub(crate) queue: Arc<Semaphore>,
     pub(crate) machine: Arc<dyn Machine>,
-    pub(crate) beat: sweep::Beat,
+    beat: sweep::Beat,
     // Configuration.
     pub(crate) min_rate: u64,
 }

@@ -8,10 +8,7 @@ use crate::secret::Slab;
 
 /// Looks at everything a start depends on, without starting.
 #[must_use]
-pub fn examine(
-    settings: &Settings,
-    kernel: Result<ProcessKeyring, Unusable>,
-) -> Vec<Finding> {
+pub fn examine(settings: &Settings, kernel: Result<ProcessKeyring, Unusable>) -> Vec<Finding> {
     let (accept, all) = (settings.accept, settings.accept_all);
     let mut findings = vec![regions(settings), keyring(settings.keyring, kernel), store(settings)];
     if let Some(dir) = &settings.state_dir {

@@ -19,17 +19,15 @@ use crate::disk::{Spool, SpoolError, private_dir};
 use crate::entropy::{EntropyError, random};
 use crate::http::{About, Door, Gate, Listener, Rules, Throttle, service};
 use crate::jail::{Jail, JailError, Limits, Zygote};
-use crate::keyring::{
-    KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable,
-};
+use crate::keyring::{KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable};
 use crate::metrics;
-use crate::secret::{Slab, SlabError};
 use crate::ops::{self, Admin};
 use crate::pipeline::{Parts, Pipeline};
 use crate::policy::Policy;
 use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
 use crate::receipt::Evidence;
 use crate::region::Region;
+use crate::secret::{Slab, SlabError};
 use crate::shred::Shredder;
 use crate::store::{LocalStore, MemoryStore, Store};
 use crate::table::{Idempotency, Table};

@@ -3,9 +3,9 @@
 //! Both agree byte for byte. AWS-LC is several times faster with wide vector units and does the
 //! bulk; the aes-gcm crate does records and tokens.
 
+use super::layout::TAG_BYTES;
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit};
-use super::layout::TAG_BYTES;
 use context::Context;
 
 mod context;

@@ -252,4 +252,4 @@ impl Drop for Key {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -74,6 +74,43 @@ fn a_bucket_that_has_ended_takes_its_key_along_and_the_proof_says_so() {
     assert_eq!(keys.secrets_held(), 0);
 }
 
+/// What every keyring must do.
+fn suite(keyring: &dyn Keyring, clock: &VirtualClock) {
+    let entropy = SeededEntropy::new(3);
+    let (first, second) = (deadline(clock, 3600), deadline(clock, 7200));
+    let read = |epoch| {
+        let mut out = Secret::<32>::zero();
+        keyring.read(epoch, &mut out).map(|()| *out.expose())
+    };
+    assert_eq!(read(first.epoch()), Err(Gone), "nothing was admitted");
+    let keeper = keyring.admit(first, &entropy).unwrap();
+    assert_eq!(keeper, keyring.name());
+    let key = read(first.epoch()).unwrap();
+    assert_eq!(keyring.admit(first, &entropy), Ok(keeper));
+    assert_eq!(read(first.epoch()), Ok(key), "a bucket has one key");
+    keyring.admit(second, &entropy).unwrap();
+    assert_ne!(read(second.epoch()), Ok(key));
+    assert_eq!(keyring.held().all(), 2);
+    clock.advance(Duration::from_secs(3600));
+    assert_eq!(keyring.sweep(clock.now()), [first.epoch()]);
+    assert_eq!((read(first.epoch()), keyring.held().all()), (Err(Gone), 1));
+    keyring.destroy_all();
+    assert_eq!((read(second.epoch()), keyring.held()), (Err(Gone), Held::default()));
+    let zeros = keyring.admit(second, &Broken);
+    assert_eq!((zeros, keyring.held().all()), (Err(KeyringError::ZeroSecret), 0));
+}
+
+#[test]
+fn every_keyring_passes_the_suite() {
+    let clock = || VirtualClock::at(Wall::from_unix(Duration::from_secs(START)));
+    let memory = clock();
+    suite(&MemoryKeyring::new(Slab::lock().unwrap()), &memory);
+    let kernel = clock();
+    if let Some(keyring) = kernel::tests::keyring(Arc::new(kernel.clone())) {
+        suite(&keyring, &kernel);
+    }
+}
+
 #[test]
 fn a_short_life_has_no_epoch_key() {
     let (keys, clock) = keys();
