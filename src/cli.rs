@@ -36,7 +36,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// Asks the gateway on this machine to take nothing new in, and waits until its last file has died
+    /// Asks the gateway here to take nothing new in, and waits until its last file has died
     Drain {
         /// Its process; needed where this user runs more than one
         #[arg(long, value_name = "PID")]

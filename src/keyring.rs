@@ -28,8 +28,9 @@ pub trait Keyring: Send + Sync {
     /// Its name in `check`, in status and in receipts.
     fn name(&self) -> &'static str;
 
-    /// Makes sure the deadline's bucket has a key, and names the backend that keeps it. The bucket ends with the first deadline that
-    /// was admitted to it: after a clock step a later one may lose its key early, never late.
+    /// Makes sure the deadline's bucket has a key, and names the backend that keeps it. The bucket
+    /// ends with the first deadline that was admitted to it: after a clock step a later one may
+    /// lose its key early, never late.
     ///
     /// # Errors
     /// When no key can be drawn or kept.

@@ -82,6 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::print_stdout, reason = "what is not tested is said aloud")]
     fn nothing_has_happened_and_only_the_one_event_counts() {
         let machine = SystemMachine::listen();
         if !machine.is_heard() {

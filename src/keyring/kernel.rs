@@ -2,7 +2,7 @@
 //!
 //! They lie in the process keyring with rights for its possessor alone (VAULT.md, "Keeper of epoch
 //! keys"). Another process of the user, a forked child, a program in a user namespace: none of
-//! them possesses it. The kernel refuses a key from its timeout on, and a key dies with the process.
+//! them possesses it. The kernel refuses a key from its timeout on, and ends it with the process.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

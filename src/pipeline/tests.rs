@@ -305,17 +305,17 @@ async fn a_copied_machine_has_no_keys_at_its_next_request_and_goes_on_with_new_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_sleep_or_a_step_the_first_request_finds_nothing_that_is_due() {
-    let sleeps: [fn(&VirtualClock); 2] = [
+    let gaps: [fn(&VirtualClock); 2] = [
         |clock| clock.advance(Duration::from_secs(3600)),
         |clock| clock.step_wall(clock.now().wall.plus(Duration::from_secs(3600))),
     ];
-    for sleep in sleeps {
+    for gap in gaps {
         let house = house();
         house.pipeline.wake().await;
         for ttl in [60, 3600, 3600] {
             drop(house.put(ttl, None, bytes(100)).await.unwrap());
         }
-        sleep(&house.clock);
+        gap(&house.clock);
         // The sweeper never runs in this house: only the request itself can have done it.
         assert_eq!((house.pipeline.census().overdue, house.keys.files_alive()), (3, 3));
         house.pipeline.wake().await;

@@ -150,7 +150,7 @@ mod tests {
         assert!(places.iter().all(|at| at % ALIGNMENT == 0));
         places.sort_unstable();
         assert!(places.windows(2).all(|two| two[1] - two[0] >= CELL_BYTES));
-        let smaps = crate::disk::read_text("/proc/self/smaps".as_ref()).unwrap();
+        let smaps = super::super::pages::smaps();
         let flags = flags_at(&smaps, places[0]).unwrap();
         assert!(flags.contains(" dc") && flags.contains(" lo"), "{flags}");
     }

@@ -108,3 +108,10 @@ impl Drop for Pages {
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.bytes) };
     }
 }
+
+/// What the kernel says of this process's mappings, for the tests of this room.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "this room is below the seam that opens files")]
+pub(super) fn smaps() -> String {
+    std::fs::read_to_string("/proc/self/smaps").unwrap()
+}

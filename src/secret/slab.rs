@@ -173,7 +173,7 @@ mod tests {
     fn the_pages_are_locked_and_kept_from_children() {
         let slab = Slab::lock().unwrap();
         let base = slab.slots().pages.base().as_ptr() as usize;
-        let maps = crate::disk::read_text("/proc/self/smaps".as_ref()).unwrap();
+        let maps = super::super::pages::smaps();
         let ours = maps.split(&format!("{base:08x}-")).nth(1).unwrap();
         let flags = ours.split("VmFlags:").nth(1).unwrap().lines().next().unwrap();
         assert!(flags.contains(" dc"), "MADV_DONTFORK: {flags}");

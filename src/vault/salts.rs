@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::entropy::{Entropy, EntropyError};
 use crate::keyring::{Keys, Suspicion};
 
-/// Draws salts. Two equal ones in a row: every key is destroyed, and no salt is given out (VAULT.md,
-/// rule 6).
+/// Draws salts. Two equal ones in a row: every key is destroyed, and no salt is given out
+/// (VAULT.md, rule 6).
 pub(super) struct Salts {
     // Dependencies.
     entropy: Arc<dyn Entropy>,

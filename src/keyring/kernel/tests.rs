@@ -6,6 +6,7 @@ use crate::clock::{SystemClock, VirtualClock, Wall};
 const START: u64 = 1_800_000_000;
 
 /// A keyring of this test's thread and its children, or a loud word that there is none.
+#[expect(clippy::print_stdout, reason = "what is not tested is said aloud")]
 pub(in crate::keyring) fn keyring(clock: Arc<dyn Clock>) -> Option<KernelKeyring> {
     match ProcessKeyring::prepare() {
         Ok(ours) => Some(KernelKeyring::new(ours, clock, Slab::lock().unwrap())),
