@@ -17,7 +17,7 @@ use std::time::Duration;
 use dayfly::clock::{Clock, SystemClock, VirtualClock, Wall};
 use dayfly::entropy::SystemEntropy;
 use dayfly::file::Deadline;
-use dayfly::keyring::{Held, KernelKeyring, Keyring, ProcessKeyring};
+use dayfly::keyring::{Held, KernelKeyring, Keyring, ProcessKeyring, Unusable};
 use dayfly::secret::{Secret, Slab};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
@@ -93,10 +93,12 @@ fn holder() {
 fn keyring(clock: &VirtualClock) -> KernelKeyring {
     let ours = match ProcessKeyring::prepare() {
         Ok(ours) => ours,
-        Err(why) => {
+        // Anything else is a key that the kernel took, and that did not behave.
+        Err(why @ (Unusable::Missing | Unusable::Forbidden | Unusable::Quota)) => {
             println!("\nskipped {why}");
             std::process::exit(0);
         }
+        Err(why) => panic!("{why}"),
     };
     KernelKeyring::new(ours, Arc::new(clock.clone()), Slab::lock().unwrap())
 }
@@ -196,10 +198,10 @@ impl Holder {
         Self { process, stdin, lines }
     }
 
-    /// The next `word number` it says; `None` if it has none to give.
+    /// The next `word number` it says; `None` if the kernel keeps no keys here.
     fn said(&mut self, word: &str) -> Option<i32> {
         loop {
-            let line = self.lines.next()?.unwrap();
+            let line = self.lines.next().expect("it speaks before it ends").unwrap();
             if let Some(why) = line.strip_prefix("skipped ") {
                 println!("SKIPPED: {why}");
                 return None;
