@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::entropy::Entropy;
+use crate::entropy::{Entropy, Machine};
 use crate::jail::Zygote;
+use crate::keyring::{ProcessKeyring, Unusable};
 use crate::policy::Policy;
 
 mod check;
@@ -62,6 +63,10 @@ pub enum Place {
 /// Who keeps the epoch keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeper {
+    /// The kernel where it can, else memory.
+    Auto,
+    /// The kernel, or the gateway does not start.
+    Kernel,
     Memory,
 }
 
@@ -78,4 +83,7 @@ pub struct Seams {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub zygote: Zygote,
+    pub machine: Arc<dyn Machine>,
+    /// The process keyring, made before the first thread.
+    pub kernel: Result<ProcessKeyring, Unusable>,
 }

@@ -39,6 +39,12 @@ pub enum Command {
         #[arg(long)]
         online: bool,
     },
+    /// Asks the gateway here to take nothing new in, and waits until its last file has died
+    Drain {
+        /// Its process; needed where this user runs more than one
+        #[arg(long, value_name = "PID")]
+        pid: Option<i32>,
+    },
     /// Keys for clients
     Key {
         #[command(subcommand)]

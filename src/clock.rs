@@ -116,6 +116,25 @@ impl Clock for SystemClock {
     }
 }
 
+/// Runs `work`, again if need be, until it has run within one second of CLOCK_REALTIME, as the
+/// kernel counts seconds: its own count moves on with a tick, some milliseconds late.
+pub fn within_one_second<T>(mut work: impl FnMut() -> T) -> T {
+    let second = || {
+        let (kernels, exact) = (read(ClockId::RealtimeCoarse), read(ClockId::Realtime));
+        (kernels.as_secs() == exact.as_secs()).then_some(exact.as_secs())
+    };
+    loop {
+        let before = second();
+        if before.is_some() {
+            let done = work();
+            if second() == before {
+                return done;
+            }
+        }
+        std::thread::yield_now();
+    }
+}
+
 fn read(id: ClockId) -> Duration {
     let at = clock_gettime(id);
     // A clock before 1970 is read as 1970: everything is then due at once or lives by boot time.

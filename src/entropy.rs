@@ -6,6 +6,9 @@ use std::sync::PoisonError;
 use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest, Sha512};
 
+mod machine;
+pub use machine::{Machine, SystemMachine};
+
 /// The kernel gave no random bytes. The request that needed them is refused (VAULT.md, rule 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -7,33 +7,39 @@
 //! lets stored bytes be deleted: deletion is the destruction of keys.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::clock::{Clock, Now, Wall};
 use crate::crypto::{InputKey, KeyError};
 use crate::entropy::{Entropy, EntropyError};
 use crate::file::{Deadline, Epoch, FileId, Reason};
-use crate::secret::Secret;
+use crate::metrics;
+use crate::secret::{Secret, Slab, Slot};
 
+mod kernel;
+mod keyctl;
 mod memory;
-mod slab;
 
+pub use kernel::{KernelKeyring, ProcessKeyring, Unusable};
 pub use memory::MemoryKeyring;
-pub use slab::{Slab, SlabError, SlabKind};
-
-use slab::Slot;
 
 /// Keeper of epoch keys, one per deadline bucket.
 pub trait Keyring: Send + Sync {
     /// Its name in `check`, in status and in receipts.
     fn name(&self) -> &'static str;
 
-    /// Makes sure the deadline's bucket has a key. The bucket ends with the first deadline that
-    /// was admitted to it: after a clock step a later one may lose its key early, never late.
+    /// Makes sure the deadline's bucket has a key, and names the backend that keeps it. The bucket
+    /// ends with the first deadline that was admitted to it: after a clock step a later one may
+    /// lose its key early, never late.
     ///
     /// # Errors
     /// When no key can be drawn or kept.
-    fn admit(&self, deadline: Deadline, entropy: &dyn Entropy) -> Result<(), KeyringError>;
+    fn admit(
+        &self,
+        deadline: Deadline,
+        entropy: &dyn Entropy,
+    ) -> Result<&'static str, KeyringError>;
 
     /// Copies the bucket's key out, for one derivation.
     ///
@@ -48,7 +54,21 @@ pub trait Keyring: Send + Sync {
     fn destroy_all(&self);
 
     /// How many keys are held.
-    fn held(&self) -> usize;
+    fn held(&self) -> Held;
+}
+
+/// Epoch keys held, by who keeps them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub kernel: usize,
+    pub memory: usize,
+}
+
+impl Held {
+    #[must_use]
+    pub const fn all(self) -> usize {
+        self.kernel + self.memory
+    }
 }
 
 /// The keys are destroyed, or the deadline has passed: nothing opens any more.
@@ -67,6 +87,9 @@ pub enum KeyringError {
     /// A secret of zeros is a broken random source (VAULT.md, rule 6).
     #[error("the random source gave an all-zero secret")]
     ZeroSecret,
+    /// The kernel took no key, or would not time or shield it.
+    #[error("the kernel keeps no key")]
+    Refused,
     /// The deadline has passed before the first byte.
     #[error(transparent)]
     Gone(#[from] Gone),
@@ -127,6 +150,25 @@ pub enum Doomed<'a> {
     SegmentDiscarded,
 }
 
+/// Why every key had to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspicion {
+    /// The random source gave the same salt twice in a row.
+    SameSalt,
+    /// The machine was copied, or restored from a snapshot: its generation changed.
+    NewMachine,
+}
+
+impl Suspicion {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SameSalt => "same-salt",
+            Self::NewMachine => "new-machine",
+        }
+    }
+}
+
 /// The live secrets of one file, and the gate in front of them.
 ///
 /// Opening runs behind the gate's read side, destruction takes its write side: once
@@ -134,11 +176,16 @@ pub enum Doomed<'a> {
 pub struct FileKeys {
     file: FileId,
     epoch: Epoch,
+    keeper: &'static str,
+    /// Of all secrets of the process, when this one was drawn and now: they differ once all were
+    /// condemned.
+    born: u64,
+    generation: Arc<AtomicU64>,
     gate: RwLock<Life>,
 }
 
 enum Life {
-    Live { secret: Slot, deadline: Deadline },
+    Live { secret: Slot, deadline: Deadline, _counted: Arc<()> },
     Over(Arc<KeysDestroyed>),
 }
 
@@ -148,13 +195,24 @@ impl FileKeys {
         self.file
     }
 
+    /// The backend that keeps the rarer of its keys: the epoch's, or its own if it has no other.
+    #[must_use]
+    pub const fn keeper(&self) -> &'static str {
+        self.keeper
+    }
+
     /// The deadline, or `None` once the keys are destroyed.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
         match &*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
-            Life::Live { deadline, .. } => Some(*deadline),
-            Life::Over(_) => None,
+            Life::Live { deadline, .. } if !self.is_condemned() => Some(*deadline),
+            Life::Live { .. } | Life::Over(_) => None,
         }
+    }
+
+    /// Whether the secret was wiped in its slot, with all others ([`Keys::condemn`]).
+    fn is_condemned(&self) -> bool {
+        self.generation.load(Ordering::SeqCst) != self.born
     }
 
     /// Runs `work` while destruction waits: for one run of chunks, never across an await.
@@ -163,7 +221,9 @@ impl FileKeys {
     /// When the keys are destroyed or either clock has reached the deadline.
     pub fn while_alive<T>(&self, now: Now, work: impl FnOnce() -> T) -> Result<T, Gone> {
         match &*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
-            Life::Live { deadline, .. } if !deadline.is_due(now) => Ok(work()),
+            Life::Live { deadline, .. } if !deadline.is_due(now) && !self.is_condemned() => {
+                Ok(work())
+            }
             Life::Live { .. } | Life::Over(_) => Err(Gone),
         }
     }
@@ -174,11 +234,11 @@ impl FileKeys {
     /// When the keys are destroyed already.
     pub fn shorten(&self, now: Now, ttl: std::time::Duration) -> Result<Deadline, Gone> {
         match &mut *self.gate.write().unwrap_or_else(PoisonError::into_inner) {
-            Life::Live { deadline, .. } => {
+            Life::Live { deadline, .. } if !self.is_condemned() => {
                 *deadline = deadline.shortened(now, ttl);
                 Ok(*deadline)
             }
-            Life::Over(_) => Err(Gone),
+            Life::Live { .. } | Life::Over(_) => Err(Gone),
         }
     }
 }
@@ -196,6 +256,9 @@ pub struct Keys {
     slab: Slab,
     /// When epoch keys of late were destroyed, for receipts to say.
     ended: Mutex<BTreeMap<Epoch, Wall>>,
+    generation: Arc<AtomicU64>,
+    /// A clone for each file whose secret exists.
+    counted: Arc<()>,
 }
 
 impl Keys {
@@ -206,7 +269,8 @@ impl Keys {
         epochs: Arc<dyn Keyring>,
         slab: Slab,
     ) -> Self {
-        Self { clock, entropy, epochs, slab, ended: Mutex::default() }
+        let (generation, counted) = (Arc::default(), Arc::default());
+        Self { clock, entropy, epochs, slab, ended: Mutex::default(), generation, counted }
     }
 
     /// The name of the backend that keeps epoch keys.
@@ -223,28 +287,34 @@ impl Keys {
         if deadline.is_due(self.clock.now()) {
             return Err(KeyringError::Gone(Gone));
         }
+        // Asked first: what is drawn from here on dies with the next condemnation.
+        let born = self.generation.load(Ordering::SeqCst);
         let mut secret = Secret::<32>::zero();
         self.entropy.fill(secret.expose_mut())?;
         if secret.is_zero() {
             return Err(KeyringError::ZeroSecret);
         }
-        if deadline.epoch() != Epoch::None {
-            self.epochs.admit(deadline, &*self.entropy)?;
-        }
-        let slot = self.slab.put(&secret).ok_or(KeyringError::Full)?;
-        let gate = RwLock::new(Life::Live { secret: slot, deadline });
-        Ok(FileKeys { file, epoch: deadline.epoch(), gate })
+        let keeper = match deadline.epoch() {
+            Epoch::None => "memory",
+            Epoch::Minute(_) | Epoch::Quarter(_) => self.epochs.admit(deadline, &*self.entropy)?,
+        };
+        let secret = self.slab.put(&secret).ok_or(KeyringError::Full)?;
+        let _counted = self.counted.clone();
+        let gate = RwLock::new(Life::Live { secret, deadline, _counted });
+        let generation = self.generation.clone();
+        Ok(FileKeys { file, epoch: deadline.epoch(), keeper, born, generation, gate })
     }
 
     /// The key that seals or opens this file's segments, derived afresh: nothing derived is kept.
     ///
     /// # Errors
-    /// When the keys are destroyed or either clock has reached the deadline.
-    pub fn input_key(&self, keys: &FileKeys) -> Result<InputKey, Gone> {
+    /// [`KeyringError::Gone`] when the keys are destroyed or either clock has reached the deadline,
+    /// [`KeyringError::Full`] when no more memory can be locked.
+    pub fn input_key(&self, keys: &FileKeys) -> Result<InputKey, KeyringError> {
         let life = keys.gate.read().unwrap_or_else(PoisonError::into_inner);
-        let Life::Live { secret, deadline } = &*life else { return Err(Gone) };
-        if deadline.is_due(self.clock.now()) {
-            return Err(Gone);
+        let Life::Live { secret, deadline, .. } = &*life else { return Err(Gone.into()) };
+        if deadline.is_due(self.clock.now()) || keys.is_condemned() {
+            return Err(Gone.into());
         }
         let mut file_secret = Secret::<32>::zero();
         self.slab.read(secret, &mut file_secret);
@@ -256,8 +326,12 @@ impl Keys {
             Some(&epoch_key)
         };
         // Zero secrets were refused when they were made, so a refusal here means they were wiped.
-        InputKey::derive(epoch_key, &file_secret, &keys.file, keys.epoch)
-            .map_err(|_: KeyError| Gone)
+        InputKey::derive(epoch_key, &file_secret, &keys.file, keys.epoch).map_err(|error| {
+            match error {
+                KeyError::AllZero | KeyError::Epoch => KeyringError::Gone(Gone),
+                KeyError::Full => KeyringError::Full,
+            }
+        })
     }
 
     /// Destroys the file's own secret, now. The first call decides time and reason; every call
@@ -275,8 +349,12 @@ impl Keys {
         }
         let mut gone = vec![(KeyKind::FileSecret, now.wall)];
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        gone.extend(ended.get(&keys.epoch).map(|at| (KeyKind::Epoch, *at)));
-        drop(ended);
+        let ended = ended.get(&keys.epoch).copied();
+        let condemned = keys.is_condemned().then_some(now.wall);
+        if keys.epoch != Epoch::None {
+            gone.extend(ended.or(condemned).map(|at| (KeyKind::Epoch, at)));
+        }
+        let reason = if keys.is_condemned() { Reason::KeyLost } else { reason };
         let proof = Arc::new(KeysDestroyed { file: keys.file, at: now.wall, reason, keys: gone });
         // Replacing the slot drops it, and dropping a slot wipes it.
         *life = Life::Over(proof.clone());
@@ -303,7 +381,30 @@ impl Keys {
         self.epochs.destroy_all();
     }
 
-    /// File secrets held now.
+    /// Destroys every key of this process at once: the machine has shown that what it drew, or
+    /// draws, may not be ours alone (VAULT.md, rule 6). The secrets are wiped where they lie, so
+    /// this takes as long for one file as for a hundred thousand; files drawn afterwards live.
+    pub fn condemn(&self, why: Suspicion) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.epochs.destroy_all();
+        self.slab.wipe();
+        metrics::count_by(metrics::KEYS_CONDEMNED, "why", why.as_str());
+        tracing::error!(why = why.as_str(), "every key was destroyed");
+    }
+
+    /// How often [`Keys::condemn`] was called.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Files whose own secret exists, those included that are still arriving.
+    #[must_use]
+    pub fn files_alive(&self) -> usize {
+        Arc::strong_count(&self.counted) - 1
+    }
+
+    /// Locked slots in use: file secrets, and epoch keys that are kept in memory.
     #[must_use]
     pub fn secrets_held(&self) -> usize {
         self.slab.used()
@@ -311,7 +412,7 @@ impl Keys {
 
     /// Epoch keys held now.
     #[must_use]
-    pub fn epochs_held(&self) -> usize {
+    pub fn epochs_held(&self) -> Held {
         self.epochs.held()
     }
 }

@@ -12,9 +12,10 @@ use dayfly::app::{Gateway, Seams, Settings, Stopped, examine};
 use dayfly::cli::{Arguments, Command, KeyCommand, NewKey};
 use dayfly::clock::SystemClock;
 use dayfly::config::{self, Embedded, Loaded, Raw};
-use dayfly::entropy::SystemEntropy;
+use dayfly::entropy::{SystemEntropy, SystemMachine};
 use dayfly::jail::{self, Role, Zygote};
-use dayfly::ops::Standing;
+use dayfly::keyring::{ProcessKeyring, Unusable};
+use dayfly::ops::{Running, Standing};
 use dayfly::policy::Policy;
 use dayfly::{disk, http, process, secret};
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve { config, listen } => serve(config.as_deref(), listen),
         Command::Check { config, online } => check(config.as_deref(), online),
+        Command::Drain { pid } => drain(pid),
         Command::Key { command: KeyCommand::New { tenant, roles, id } } => {
             new_key(&tenant, &roles, id.as_deref())
         }
@@ -48,17 +50,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything that must happen before the first thread happens first: no dumps, and the zygote that
-/// workers are executed from.
+/// Everything that must happen before the first thread happens first: no dumps, the zygote that
+/// workers are executed from, and the keyring that every later thread possesses.
 fn serve(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
     secret::forbid_dumps().context("the process cannot be made undumpable")?;
     disk::allow_many_files();
     let zygote = Zygote::start(&std::env::current_exe()?)?;
+    let kernel = ProcessKeyring::prepare();
     let start = settings(config, listen)?;
-    let accepted = judge(&start.settings)?;
+    let accepted = judge(&start.settings, kernel)?;
     logging(&start.settings);
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+    let machine = Arc::new(SystemMachine::listen());
+    let seams = Seams { clock, entropy, zygote, machine, kernel };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let stopped = runtime.block_on(run(start, zygote, accepted))?;
+    let stopped = runtime.block_on(run(start, seams, accepted))?;
     complain(&format!(
         "dayfly forgot everything: keys={} blobs={} budget_used={} panicked={}",
         stopped.keys, stopped.blobs, stopped.budget_used, stopped.panicked
@@ -66,12 +72,12 @@ fn serve(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<Ex
     Ok(if stopped.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(LEFTOVERS) })
 }
 
-async fn run(start: Start, zygote: Zygote, accepted: Vec<String>) -> anyhow::Result<Stopped> {
+async fn run(start: Start, seams: Seams, accepted: Vec<String>) -> anyhow::Result<Stopped> {
     // Whoever reads the ready line may send a signal at once.
     let (mut term, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hangup = signal(SignalKind::hangup())?;
-    let seams = Seams { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy), zygote };
+    let (mut hangup, mut drain) =
+        (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
     let gateway = Gateway::start(start.settings, seams, accepted.clone()).await?;
     say(&format!(
         "dayfly listening on http://{} admin http://{}\n",
@@ -88,6 +94,10 @@ async fn run(start: Start, zygote: Zygote, accepted: Vec<String>) -> anyhow::Res
             stopped = &mut running => return Ok(stopped),
             _ = term.recv() => shutdown.begin(),
             _ = interrupt.recv() => shutdown.begin(),
+            _ = drain.recv() => {
+                tracing::info!("draining: nothing new is taken in, and the last file ends this");
+                shutdown.drain();
+            }
             _ = hangup.recv() => {
                 let policy = reread(start.file.as_ref());
                 match policy.and_then(|policy| Ok(reload(policy)?)) {
@@ -139,8 +149,11 @@ fn settings(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result
 }
 
 /// The limits that were accepted; an error if one was not.
-fn judge(settings: &Settings) -> anyhow::Result<Vec<String>> {
-    let found = examine(settings);
+fn judge(
+    settings: &Settings,
+    kernel: Result<ProcessKeyring, Unusable>,
+) -> anyhow::Result<Vec<String>> {
+    let found = examine(settings, kernel);
     let standing = |wanted| found.iter().filter(move |finding| finding.standing == wanted);
     let refused: Vec<&str> = standing(Standing::Refused).map(|found| &*found.words).collect();
     if !refused.is_empty() {
@@ -183,7 +196,7 @@ fn check(config: Option<&Path>, online: bool) -> anyhow::Result<ExitCode> {
         None => (settings(None, None)?.settings, "# the embedded default\n".to_owned(), Vec::new()),
     };
     say(&format!("{shown}\n"))?;
-    let findings = examine(&settings);
+    let findings = examine(&settings, ProcessKeyring::prepare());
     for finding in &findings {
         let mark = match finding.standing {
             Standing::Fine => "ok",
@@ -203,6 +216,15 @@ fn check(config: Option<&Path>, online: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(REFUSED));
     }
     say("\nready: `dayfly serve` would start\n")
+}
+
+/// Asks a running gateway to take nothing new in, and returns when it has ended.
+fn drain(pid: Option<i32>) -> anyhow::Result<ExitCode> {
+    let gateway = Running::find(pid)?;
+    gateway.ask()?;
+    say(&format!("process {} takes nothing new in; it ends with its last file\n", gateway.pid))?;
+    gateway.see_out()?;
+    say("it has ended\n")
 }
 
 fn new_key(tenant: &str, roles: &[String], id: Option<&str>) -> anyhow::Result<ExitCode> {

@@ -33,6 +33,10 @@ names! {
     WORKER_FAILURES "dayfly_worker_failures_total";
     DESTROY_LAG "dayfly_destroy_lag_seconds";
     KEYRING_SLOTS_USED "dayfly_keyring_slots_used";
+    KEYRING_KERNEL_KEYS "dayfly_keyring_kernel_keys";
+    KEYRING_MEMORY_KEYS "dayfly_keyring_memory_keys";
+    KEYRING_FALLBACKS "dayfly_keyring_fallbacks_total";
+    KEYS_CONDEMNED "dayfly_keys_condemned_total";
 }
 
 /// Installs the recorder, describes every metric and creates each at zero.
@@ -51,6 +55,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         TASKS_PANICKED,
         UPLOAD_BYTES,
         DOWNLOAD_BYTES,
+        KEYRING_FALLBACKS,
     ] {
         counter!(name).absolute(0);
     }
@@ -65,6 +70,8 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         CONNECTIONS,
         WORKERS_RUNNING,
         KEYRING_SLOTS_USED,
+        KEYRING_KERNEL_KEYS,
+        KEYRING_MEMORY_KEYS,
     ] {
         gauge!(name).set(0.0);
     }
@@ -93,6 +100,10 @@ fn describe() {
     describe_counter!(WORKER_FAILURES, "Workers that did not end well, by why");
     describe_histogram!(DESTROY_LAG, Unit::Seconds, "From a deadline to its keys' destruction");
     describe_gauge!(KEYRING_SLOTS_USED, "Locked 32-byte slots in use");
+    describe_gauge!(KEYRING_KERNEL_KEYS, "Deadline keys the kernel holds");
+    describe_gauge!(KEYRING_MEMORY_KEYS, "Deadline keys in this process's locked pages");
+    describe_counter!(KEYRING_FALLBACKS, "Deadline keys kept in memory for want of kernel quota");
+    describe_counter!(KEYS_CONDEMNED, "Times every key was destroyed at once, by why");
 }
 
 /// Adds `n` to a counter without labels.

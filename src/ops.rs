@@ -21,7 +21,9 @@ use crate::pipeline::Pipeline;
 use crate::tasks::{Shutdown, Tasks};
 
 mod doctor;
+mod drain;
 pub use doctor::{Facts, Finding, Standing, examine};
+pub use drain::{DrainError, Running};
 
 /// What the admin listener looks at.
 pub struct Admin {
@@ -70,6 +72,8 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let mut reasons = Vec::new();
     if admin.shutdown.has_begun() {
         reasons.push("stopping: nothing new is taken in");
+    } else if admin.shutdown.is_draining() {
+        reasons.push("draining: nothing new is taken in, and it ends with the last file");
     }
     if admin.pipeline.census().overdue > 0 {
         reasons.push("files are alive past their deadline");
@@ -99,6 +103,9 @@ impl Admin {
         metrics::set(metrics::BUDGET, self.budget.total() as f64);
         metrics::set(metrics::BUDGET_USED, self.budget.used() as f64);
         metrics::set(metrics::KEYRING_SLOTS_USED, self.keys.secrets_held() as f64);
+        let epochs = self.keys.epochs_held();
+        metrics::set(metrics::KEYRING_KERNEL_KEYS, epochs.kernel as f64);
+        metrics::set(metrics::KEYRING_MEMORY_KEYS, epochs.memory as f64);
         metrics::set(metrics::WORKERS_RUNNING, self.jail.busy() as f64);
         metrics::total(metrics::TASKS_PANICKED, self.tasks.panicked());
         self.metrics.run_upkeep();

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use crate::body::BodyError;
 use crate::clock::Clock;
 use crate::deliver::Delivery;
-use crate::entropy::{Entropy, EntropyError};
+use crate::entropy::{Entropy, EntropyError, Machine};
 use crate::file::{Deadline, FileId, Reason, TenantId, TtlError};
 use crate::intake::{Limits, Pace};
 use crate::keyring::{KeyringError, Keys};
@@ -79,6 +79,8 @@ pub struct Pipeline {
     pub(crate) tasks: Tasks,
     pub(crate) shutdown: Shutdown,
     pub(crate) queue: Arc<Semaphore>,
+    pub(crate) machine: Arc<dyn Machine>,
+    beat: sweep::Beat,
     // Configuration.
     pub(crate) min_rate: u64,
 }
@@ -94,6 +96,7 @@ pub struct Parts {
     pub shredder: Shredder,
     pub tasks: Tasks,
     pub shutdown: Shutdown,
+    pub machine: Arc<dyn Machine>,
     /// Runs that may want a worker at a time, those that wait for one included.
     pub runs: usize,
     /// The least rate of a body, bytes per second; 0 for none.
@@ -115,6 +118,8 @@ impl Pipeline {
             shredder: parts.shredder,
             tasks: parts.tasks,
             shutdown: parts.shutdown,
+            machine: parts.machine,
+            beat: sweep::Beat::default(),
             queue: Arc::new(Semaphore::new(parts.runs)),
             min_rate: parts.min_rate,
         }
@@ -147,7 +152,10 @@ impl Pipeline {
         cursor: Option<u64>,
         limit: usize,
     ) -> (Vec<Arc<LiveFile>>, Option<u64>) {
-        self.table.list(tenant, cursor, limit)
+        let (mut files, next) = self.table.list(tenant, cursor, limit);
+        // What fell due since the sweeper came by is not shown, and ends now.
+        files.retain(|file| self.find(file.id, tenant).is_some());
+        (files, next)
     }
 
     /// The part of a file that names it.

@@ -30,7 +30,7 @@ pub use document::{DocumentRoom, MAX_DOCUMENT};
 pub use options::{Options, Password};
 pub use plan::{Plan, Steps};
 pub use registry::{BUILT_IN, MAX_STEPS, Registry};
-pub use selftest::{Act, selftest};
+pub use selftest::{Act, masked, selftest};
 pub use worker::worker_main;
 
 /// Bytes between steps. An item that is an error is the last one.

@@ -28,6 +28,8 @@ pub struct Receipt {
     pub accepted_at: Wall,
     pub expires_at: Wall,
     pub destroyed: Option<Arc<KeysDestroyed>>,
+    /// The backend that kept the key of the file's deadline.
+    pub keyring: &'static str,
     pub blobs: Vec<(&'static str, Answer)>,
     /// Processors that were handed plaintext.
     pub handed_to: Vec<String>,
@@ -43,6 +45,7 @@ pub struct Acceptance {
     pub region: Region,
     pub accepted_at: Wall,
     pub expires_at: Wall,
+    pub keyring: &'static str,
     pub commitments: Vec<[u8; 32]>,
     pub blobs: Vec<&'static str>,
     pub handed_to: Vec<String>,
@@ -95,6 +98,7 @@ impl Evidence {
             accepted_at: said.accepted_at,
             expires_at: said.expires_at,
             destroyed: None,
+            keyring: said.keyring,
             blobs: said.blobs.into_iter().map(|store| (store, Answer::Pending)).collect(),
             handed_to: said.handed_to,
             commitment: commit(&salt, said.file, &said.commitments),

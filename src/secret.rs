@@ -5,6 +5,14 @@ use std::fmt;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+mod locked;
+mod pages;
+mod slab;
+
+pub use locked::{AllZero, Locked};
+pub use pages::SlabKind;
+pub use slab::{Slab, SlabError, Slot};
+
 /// `N` secret bytes on their short way through the stack: zeroed on drop, never printed.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret<const N: usize>([u8; N]);

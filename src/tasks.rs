@@ -70,32 +70,64 @@ impl Tasks {
     }
 }
 
-/// The wish to stop, seen by everyone who holds a clone.
+/// The wish to end, seen by everyone who holds a clone.
 #[derive(Clone)]
-pub struct Shutdown(watch::Sender<bool>);
+pub struct Shutdown(watch::Sender<Wish>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Wish {
+    Serve,
+    /// Nothing new; what is there lives out its life.
+    Drain,
+    Stop,
+}
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self(watch::Sender::new(false))
+        Self(watch::Sender::new(Wish::Serve))
     }
 }
 
 impl Shutdown {
     /// Asks everyone to stop.
     pub fn begin(&self) {
-        self.0.send_replace(true);
+        self.0.send_replace(Wish::Stop);
+    }
+
+    /// Asks everyone to take nothing new in. A wish to stop stays one.
+    pub fn drain(&self) {
+        self.0.send_if_modified(|wish| {
+            let first = *wish == Wish::Serve;
+            *wish = if first { Wish::Drain } else { *wish };
+            first
+        });
     }
 
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() == Wish::Stop
+    }
+
+    /// Whether nothing new is to be taken in.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.0.borrow() != Wish::Serve
     }
 
     /// Completes once [`Shutdown::begin`] was called.
     pub async fn begun(&self) {
+        self.reached(Wish::Stop).await;
+    }
+
+    /// Completes once nothing new is to be taken in.
+    pub async fn draining(&self) {
+        self.reached(Wish::Drain).await;
+    }
+
+    async fn reached(&self, least: Wish) {
         let mut wish = self.0.subscribe();
         // The sender lives in self: this only returns when the wish came true.
-        let _ = wish.wait_for(|begun| *begun).await;
+        let _ = wish.wait_for(|wish| *wish >= least).await;
     }
 }
 

@@ -19,13 +19,15 @@ use crate::crypto::{
 };
 use crate::entropy::Entropy;
 use crate::file::{FileId, Role};
-use crate::keyring::{Doomed, Keys};
+use crate::keyring::{Doomed, KeyringError, Keys};
 use crate::metrics;
 use crate::store::{Answer, BlobId, BlobWriter, MemoryStore, Store, StoreError, Usage};
 use crate::table::{Origin, Place, Segment};
 
 mod record;
+mod salts;
 pub use record::{Digests, Record};
+use salts::Salts;
 
 /// A sealed segment up to this many bytes stays in memory as far as the budget goes: one run.
 const SMALL_BYTES: usize = RUN_BYTES;
@@ -37,7 +39,7 @@ const ENTRY_BYTES: usize = 1024;
 pub struct Vault {
     // Dependencies.
     clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    salts: Salts,
     keys: Arc<Keys>,
     pool: Arc<Pool>,
     memory: MemoryStore,
@@ -67,7 +69,8 @@ impl Vault {
         memory: MemoryStore,
         store: Arc<dyn Store>,
     ) -> Self {
-        Self { clock, entropy, keys, pool, memory, store }
+        let salts = Salts::new(entropy, keys.clone());
+        Self { clock, salts, keys, pool, memory, store }
     }
 
     /// Seals a stream as one segment, as it arrives. `declared` bytes are a hint.
@@ -84,10 +87,9 @@ impl Vault {
     where
         S: Stream<Item = Result<Bytes, BodyError>> + Unpin,
     {
-        let input_key = self.keys.input_key(&origin.keys).map_err(|_| BodyError::Gone)?;
+        let input_key = self.keys.input_key(&origin.keys).map_err(keyless)?;
         let header = header(origin, role, index, origin.keys.file());
-        let sealer = Sealer::new(&header, &origin.tenant, input_key, &*self.entropy)
-            .map_err(|_| BodyError::Cut)?;
+        let sealer = Sealer::new(&header, &origin.tenant, input_key, &self.salts)?;
         let (pool, clock) = (self.pool.clone(), self.clock.clone());
         let mut sealed = SealStream::new(sealer, input, pool, clock, declared);
         let first = sealed.next().await.ok_or(BodyError::Cut)??;
@@ -159,7 +161,7 @@ impl Vault {
         let mut prefix = self.buffer(PREFIX_BYTES).await;
         prefix.resize(PREFIX_BYTES);
         self.place(segment.place).read(segment.blob, 0, &mut prefix).await?;
-        let input_key = self.keys.input_key(&origin.keys).map_err(|_| BodyError::Gone)?;
+        let input_key = self.keys.input_key(&origin.keys).map_err(keyless)?;
         let header = header(origin, segment.role, segment.index, origin.keys.file());
         let (listed, bytes) = (&segment.commitment, segment.plain_bytes);
         Ok(Opener::new(&header, &origin.tenant, input_key, listed, bytes, prefix.as_slice())?)
@@ -225,6 +227,17 @@ impl Vault {
             Place::Memory => &self.memory,
             Place::Store => &*self.store,
         }
+    }
+}
+
+/// Why there is no key, as a reader or writer of a body sees it.
+const fn keyless(error: KeyringError) -> BodyError {
+    match error {
+        KeyringError::Gone(_) => BodyError::Gone,
+        KeyringError::Full
+        | KeyringError::Refused
+        | KeyringError::Entropy(_)
+        | KeyringError::ZeroSecret => BodyError::Overloaded,
     }
 }
 

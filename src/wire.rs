@@ -76,7 +76,8 @@ pub struct Receipt {
     /// `deleted`, `expired`, `downloaded`, `consumed`, `cancelled`, `failed`, `erased`, `key-lost`
     /// or `shutdown`; null while the file lives.
     pub reason: Option<&'static str>,
-    /// Which backend kept the epoch keys.
+    /// Which backend kept the key of the file's deadline: `kernel` or `memory`. A file that lives
+    /// less than 300 s has no such key: its own is in memory.
     pub keyring: &'static str,
     /// The keys destroyed.
     pub keys: Vec<ReceiptKey>,
@@ -209,4 +210,8 @@ pub struct Counts {
     pub blobs: u64,
     /// Blobs without keys that wait to be deleted.
     pub pending_deletes: u64,
+    /// Deadline keys the kernel holds.
+    pub kernel_keys: u64,
+    /// Deadline keys in the gateway's own locked pages.
+    pub memory_keys: u64,
 }

@@ -13,13 +13,16 @@ use bytes::Bytes;
 use dayfly::body::{BodyError, Pool};
 use dayfly::budget::{Budget, PATIENCE};
 use dayfly::clock::{Clock, SystemClock, VirtualClock, Wall};
+use dayfly::entropy::{SystemEntropy, random};
 use dayfly::jail::{Jail, JailError, Limits, Zygote};
 use dayfly::problem::Slug;
 use dayfly::process::{
-    Act, DocumentRoom, Output, Password, Plan, ProcessError, Registry, Step, StepStream, selftest,
+    Act, DocumentRoom, Output, Password, Plan, ProcessError, Registry, Step, StepStream, masked,
+    selftest,
 };
 use dayfly::tasks::Tasks;
 use futures_util::{FutureExt, StreamExt, future, stream};
+use rustix::fs;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::{Value, json};
 
@@ -98,13 +101,51 @@ async fn a_worker_sees_nothing_of_the_gateway() {
     }
 }
 
+/// Planted before the zygote and after it, in memory, in a descriptor that is left open, and in the
+/// kernel; and in the document of another request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_searches_itself_finds_nothing_of_the_gateway() {
+    let draw = || random::<32>(&SystemEntropy).unwrap();
+    let (early, name, token, key, other, own) = (draw(), draw(), draw(), draw(), draw(), draw());
+    let planted = (vec![early; 100], fs::memfd_create("planted", fs::MemfdFlags::empty()).unwrap());
+    rustix::io::write(&planted.1, &name).unwrap();
+    let room = room(1, Limits::default(), Arc::new(SystemClock));
+    let late = (vec![token; 100], vec![key; 100]);
+    let serial = kernel_key(&key);
+    let passed = selftest(room.clone(), Act::LookAround).unwrap();
+    take(passed, input(other.to_vec())).await.unwrap();
+
+    let needles = [early, name, token, key, other, own].map(|needle| masked(&needle));
+    let mut document = format!("{serial}\n{}\n\n", needles.join("\n")).into_bytes();
+    document.extend_from_slice(&own);
+    let answer = take(selftest(room, Act::Search).unwrap(), input(document)).await.unwrap();
+    let seen: Value = serde_json::from_slice(&answer).unwrap();
+    println!("{seen}");
+    let found: Vec<u64> = serde_json::from_value(seen["found"].clone()).unwrap();
+    assert_eq!(found[..5], [0; 5], "early, name, token, key, another request's bytes");
+    assert!(found[5] > 0, "its own document it does find");
+    assert!(seen["bytes"].as_u64().unwrap() > 256 << 10, "heap, stack and data: {seen}");
+    assert_eq!(seen["descriptors"], json!(["pipe", "pipe", "device"]));
+    assert_eq!(seen["keyring"], libc::ENOKEY, "it has no process keyring");
+    let refused = [libc::EACCES, libc::ENOKEY, libc::ENOSYS, libc::EPERM].map(Value::from);
+    assert!(refused.contains(&seen["key"]), "{seen}");
+    drop((planted, late));
+}
+
+/// A key in this thread's process keyring; 0 where there is none.
+fn kernel_key(payload: &[u8; 32]) -> libc::c_long {
+    let (kind, name) = (c"user".as_ptr(), c"dayfly test".as_ptr());
+    // SAFETY: two strings that end in NUL, and 32 bytes to be read.
+    unsafe { libc::syscall(libc::SYS_add_key, kind, name, payload.as_ptr(), 32, -2) }.max(0)
+}
+
 /// One place for all: the next act starts only when the last one's process has ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_to_misbehave_costs_one_request() {
     let room = room(1, short(), Arc::new(SystemClock));
     for act in Act::ALL {
         let expected = match act {
-            Act::LookAround | Act::Hurry => continue,
+            Act::LookAround | Act::Hurry | Act::Search => continue,
             Act::Panic => Slug::DocumentDamaged,
             _ => Slug::ProcessorLimit,
         };

@@ -1,15 +1,16 @@
 //! What would hold if the gateway started now, on this machine, with these settings.
 
-use super::{Place, Settings};
+use super::{Keeper, Place, Settings};
 use crate::disk::{Spool, private_dir};
-use crate::keyring::Slab;
+use crate::keyring::{ProcessKeyring, Unusable};
 use crate::ops::{self, Facts, Finding};
+use crate::secret::Slab;
 
 /// Looks at everything a start depends on, without starting.
 #[must_use]
-pub fn examine(settings: &Settings) -> Vec<Finding> {
+pub fn examine(settings: &Settings, kernel: Result<ProcessKeyring, Unusable>) -> Vec<Finding> {
     let (accept, all) = (settings.accept, settings.accept_all);
-    let mut findings = vec![regions(settings), keyring(), store(settings)];
+    let mut findings = vec![regions(settings), keyring(settings.keyring, kernel), store(settings)];
     if let Some(dir) = &settings.state_dir {
         findings.push(match private_dir(dir) {
             Ok(()) => Finding::fine("state", "the state folder is ours alone"),
@@ -40,18 +41,30 @@ fn regions(settings: &Settings) -> Finding {
     Finding::fine("regions", words)
 }
 
-fn keyring() -> Finding {
-    match Slab::lock() {
-        Ok(slab) => Finding::fine(
-            "keyring",
-            format!(
-                "memory: {} secrets fit in locked pages ({}); they die with the process",
-                slab.capacity(),
-                slab.kind().as_str()
-            ),
+/// Who would keep the deadline keys, and why; and where the files' own secrets would lie.
+fn keyring(keeper: Keeper, kernel: Result<ProcessKeyring, Unusable>) -> Finding {
+    let slab = match Slab::lock() {
+        Ok(slab) => slab,
+        Err(error) => return Finding::refused("keyring", error.to_string()),
+    };
+    let (room, pages) = (slab.capacity(), slab.kind().as_str());
+    let secrets = format!("{room} secrets fit in locked pages ({pages})");
+    let words = match (keeper, kernel) {
+        (Keeper::Auto | Keeper::Kernel, Ok(_)) => format!(
+            "kernel: it ends deadline keys on time even if the process hangs (tried: added, timed, \
+             shielded, read, ended); {secrets}"
         ),
-        Err(error) => Finding::refused("keyring", error.to_string()),
-    }
+        (Keeper::Kernel, Err(why)) => {
+            let words = format!("vault.keyring: the kernel cannot keep keys here: {why}");
+            return Finding::refused("keyring", words);
+        }
+        (Keeper::Auto, Err(why)) => format!(
+            "memory, because the kernel cannot keep keys here: {why}. Keys of a process that hangs \
+             stay until it goes on or ends; {secrets}"
+        ),
+        (Keeper::Memory, _) => format!("memory, as asked: {secrets}; they die with the process"),
+    };
+    Finding::fine("keyring", words)
 }
 
 fn store(settings: &Settings) -> Finding {

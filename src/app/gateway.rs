@@ -19,7 +19,7 @@ use crate::disk::{Spool, SpoolError, private_dir};
 use crate::entropy::{EntropyError, random};
 use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
 use crate::jail::{Jail, JailError, Limits, Zygote};
-use crate::keyring::{Keyring, Keys, MemoryKeyring, Slab, SlabError};
+use crate::keyring::{KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable};
 use crate::metrics;
 use crate::ops::{self, Admin};
 use crate::pipeline::{Parts, Pipeline};
@@ -27,6 +27,7 @@ use crate::policy::Policy;
 use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
 use crate::receipt::Evidence;
 use crate::region::Region;
+use crate::secret::{Slab, SlabError};
 use crate::shred::Shredder;
 use crate::store::{LocalStore, MemoryStore, Store};
 use crate::table::{Idempotency, Table};
@@ -45,6 +46,8 @@ pub enum StartError {
     State(#[source] SpoolError),
     #[error(transparent)]
     Slab(#[from] SlabError),
+    #[error("vault.keyring: the kernel cannot keep keys here: {0}")]
+    Keyring(#[source] Unusable),
     #[error(transparent)]
     Entropy(#[from] EntropyError),
     #[error("listen.{which}: the address cannot be taken ({kind})")]
@@ -116,8 +119,8 @@ impl Gateway {
         accepted_limits: Vec<String>,
     ) -> Result<Self, StartError> {
         let handle = metrics::install().map_err(|_| StartError::Metrics)?;
-        let Seams { clock, entropy, zygote } = seams;
-        let core = Core::build(&settings, clock.clone(), entropy.clone())?;
+        let core = Core::build(&settings, &seams)?;
+        let Seams { clock, entropy, zygote, .. } = seams;
         let room = core.room(&settings, zygote)?;
         let cors_origins = settings.cors_origins.clone();
         let rules = rules(settings.policy.clone(), &room, &cors_origins, &*clock)?;
@@ -183,6 +186,7 @@ impl Gateway {
     /// what was left.
     pub async fn run(self) -> Stopped {
         self.tasks.spawn(self.pipeline.clone().sweep_forever());
+        self.tasks.spawn(self.pipeline.clone().drain());
         let connections: Vec<Tasks> =
             self.listeners.iter().map(|listener| listener.connections.clone()).collect();
         let serving: Vec<_> =
@@ -199,7 +203,7 @@ impl Gateway {
         within(&*self.clock, patience, self.pipeline.cleaned()).await;
         let panicked = connections.iter().map(Tasks::panicked).sum::<u64>();
         Stopped {
-            keys: self.keys.secrets_held() + self.keys.epochs_held(),
+            keys: self.keys.secrets_held() + self.keys.epochs_held().all(),
             blobs: self.vault.usage().blobs,
             budget_used: self.budget.used(),
             panicked: self.tasks.panicked() + panicked,
@@ -208,11 +212,8 @@ impl Gateway {
 }
 
 impl Core {
-    fn build(
-        settings: &Settings,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn crate::entropy::Entropy>,
-    ) -> Result<Self, StartError> {
+    fn build(settings: &Settings, seams: &Seams) -> Result<Self, StartError> {
+        let (clock, entropy) = (seams.clock.clone(), seams.entropy.clone());
         if let Some(dir) = &settings.state_dir {
             private_dir(dir).map_err(StartError::State)?;
         }
@@ -220,8 +221,7 @@ impl Core {
         let pool = Pool::new(budget.clone(), RUN_BYTES);
         let slab = Slab::lock()?;
         let pages = slab.kind().as_str();
-        let Keeper::Memory = settings.keyring;
-        let epochs: Arc<dyn Keyring> = Arc::new(MemoryKeyring::new(slab.clone()));
+        let epochs = keeper(settings.keyring, seams.kernel, &clock, &slab)?;
         let keys = Arc::new(Keys::new(clock.clone(), entropy.clone(), epochs, slab));
         let here = settings.policy.here;
         // Half of the memory may rest: the other half is for bytes on their way.
@@ -257,6 +257,7 @@ impl Core {
             shredder,
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
+            machine: seams.machine.clone(),
             runs: settings.workers.count.unwrap_or_else(cores).get() * RUNS_PER_WORKER,
             min_rate: settings.min_rate,
         });
@@ -334,6 +335,26 @@ impl Core {
             shutdown: self.shutdown.clone(),
         }
     }
+}
+
+/// Who keeps the deadline keys. Only `auto` takes the one where it cannot have the other.
+fn keeper(
+    wanted: Keeper,
+    kernel: Result<ProcessKeyring, Unusable>,
+    clock: &Arc<dyn Clock>,
+    slab: &Slab,
+) -> Result<Arc<dyn Keyring>, StartError> {
+    Ok(match (wanted, kernel) {
+        (Keeper::Auto | Keeper::Kernel, Ok(ours)) => {
+            Arc::new(KernelKeyring::new(ours, clock.clone(), slab.clone()))
+        }
+        (Keeper::Kernel, Err(why)) => return Err(StartError::Keyring(why)),
+        (Keeper::Auto, Err(why)) => {
+            tracing::warn!("the kernel cannot keep keys here, so memory does: {why}");
+            Arc::new(MemoryKeyring::new(slab.clone()))
+        }
+        (Keeper::Memory, _) => Arc::new(MemoryKeyring::new(slab.clone())),
+    })
 }
 
 fn store(place: &Place, here: Region, memory: &MemoryStore) -> Result<Arc<dyn Store>, StartError> {

@@ -42,7 +42,7 @@ pub fn embedded(given: Embedded) -> Result<Settings, KeyError> {
         log_json: false,
         log_level: tracing::Level::INFO,
         store: Place::Local { dir: given.spool, max_bytes: 50 << 30 },
-        keyring: Keeper::Memory,
+        keyring: Keeper::Auto,
         accept: Accept::default(),
         accept_all: true,
         policy: policy(key),

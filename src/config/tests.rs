@@ -71,7 +71,7 @@ fn unknown_keys_and_what_cannot_be_met_are_refused_by_name() {
         ("[retention]\nmax_ttl = \"24h\"", "retention.max_ttl"),
         ("[retention]\ndefault_ttl = \"soon\"", "retention.default_ttl"),
         ("[vault]\nstore = \"s3\"", "vault.store"),
-        ("[vault]\nkeyring = \"kernel\"", "vault.keyring"),
+        ("[vault]\nkeyring = \"cloud\"", "vault.keyring"),
         ("[listen]\npublic = \"here\"", "listen.public"),
         ("[listen]\ncors_origins = [\"*\"]", "listen.cors_origins"),
         ("[pipelines]\np = [\"text\", \"nope\"]", "pipelines.p: there is no processor nope"),

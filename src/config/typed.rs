@@ -111,9 +111,6 @@ fn unbuilt(raw: &Raw, wrong: &mut Complaints) {
     if raw.vault.store == "s3" {
         wrong.say("vault.store", "this version has no s3 store: use \"local\" or \"memory\"");
     }
-    if raw.vault.keyring == "kernel" {
-        wrong.say("vault.keyring", "this version has no kernel keyring: use \"auto\"");
-    }
 }
 
 /// What is read and has no effect yet.
@@ -197,10 +194,15 @@ fn store(raw: &Raw, wrong: &mut Complaints) -> Place {
 }
 
 fn keyring(raw: &Raw, wrong: &mut Complaints) -> Keeper {
-    if !["auto", "memory", "kernel"].contains(&raw.vault.keyring.as_str()) {
-        wrong.say("vault.keyring", "\"auto\" or \"memory\"");
+    match raw.vault.keyring.as_str() {
+        "auto" => Keeper::Auto,
+        "kernel" => Keeper::Kernel,
+        "memory" => Keeper::Memory,
+        _ => {
+            wrong.say("vault.keyring", "\"auto\", \"kernel\" or \"memory\"");
+            Keeper::Memory
+        }
     }
-    Keeper::Memory
 }
 
 fn policy(raw: &Raw, wrong: &mut Complaints) -> Policy {

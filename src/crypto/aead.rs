@@ -1,13 +1,14 @@
 //! AES-256-GCM over one chunk (NIST SP 800-38D), from either of two implementations.
 //!
-//! Both agree byte for byte. aws-lc-rs is several times faster with wide vector units and does the
+//! Both agree byte for byte. AWS-LC is several times faster with wide vector units and does the
 //! bulk; the aes-gcm crate does records and tokens.
 
+use super::layout::TAG_BYTES;
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit};
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use context::Context;
 
-use super::layout::TAG_BYTES;
+mod context;
 
 /// Length of a nonce, bytes.
 pub(super) const NONCE_BYTES: usize = 12;
@@ -15,7 +16,7 @@ pub(super) const NONCE_BYTES: usize = 12;
 /// Whose AES-256-GCM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Implementation {
-    /// The aws-lc-rs crate: AWS-LC, C and assembly.
+    /// AWS-LC: C and assembly.
     AwsLc,
     /// The aes-gcm crate: Rust.
     RustCrypto,
@@ -28,18 +29,23 @@ impl Implementation {
     pub const SMALL: Self = Self::RustCrypto;
 }
 
-/// The implementation refused a key or a chunk it must take: out of memory, or a bug.
+/// No cipher, or none for this chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("AES-256-GCM failed")]
-pub struct CipherError;
+pub enum CipherError {
+    /// No more memory can be locked; an unlocked page is never taken instead.
+    #[error("the locked pages for running streams are full")]
+    Full,
+    /// The implementation refused a key or a chunk it must take: a bug.
+    #[error("AES-256-GCM failed")]
+    Failed,
+}
 
-/// A keyed AES-256-GCM.
+/// A keyed AES-256-GCM. Dropping it zeroes the expanded key.
 ///
-/// Dropping it zeroes the expanded key: the aes-gcm crate by its `zeroize` feature, AWS-LC because
-/// its `OPENSSL_free` cleanses each block it frees. AWS-LC's context lies on the ordinary heap,
-/// which is undumpable with the whole process but not locked.
+/// AWS-LC's, which last as long as a stream runs, lie in locked pages. The aes-gcm crate's are for
+/// records and tokens, lie on the ordinary heap for microseconds, and are zeroed by that crate.
 pub(super) enum Cipher {
-    AwsLc(LessSafeKey),
+    AwsLc(Context),
     // On the heap: a moved value would leave round keys behind on the stack.
     RustCrypto(Box<Aes256Gcm>),
 }
@@ -47,10 +53,7 @@ pub(super) enum Cipher {
 impl Cipher {
     pub(super) fn new(of: Implementation, key: &[u8; 32]) -> Result<Self, CipherError> {
         Ok(match of {
-            Implementation::AwsLc => {
-                let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| CipherError)?;
-                Self::AwsLc(LessSafeKey::new(key))
-            }
+            Implementation::AwsLc => Self::AwsLc(Context::new(key)?),
             Implementation::RustCrypto => Self::RustCrypto(Box::new(Aes256Gcm::new(key.into()))),
         })
     }
@@ -62,16 +65,11 @@ impl Cipher {
         chunk: &mut [u8],
     ) -> Result<[u8; TAG_BYTES], CipherError> {
         match self {
-            Self::AwsLc(key) => {
-                let nonce = Nonce::assume_unique_for_key(nonce);
-                let tag = key.seal_in_place_separate_tag(nonce, Aad::empty(), chunk);
-                let tag = tag.map_err(|_| CipherError)?;
-                tag.as_ref().try_into().map_err(|_| CipherError)
-            }
+            Self::AwsLc(context) => context.seal(&nonce, chunk),
             Self::RustCrypto(key) => key
                 .encrypt_inout_detached(&nonce.into(), &[], chunk.into())
                 .map(Into::into)
-                .map_err(|_| CipherError),
+                .map_err(|_| CipherError::Failed),
         }
     }
 
@@ -84,14 +82,10 @@ impl Cipher {
         tag: &[u8; TAG_BYTES],
     ) -> Result<(), CipherError> {
         match self {
-            Self::AwsLc(key) => {
-                let nonce = Nonce::assume_unique_for_key(nonce);
-                let opened = key.open_in_place_separate_tag(nonce, Aad::empty(), tag, chunk);
-                opened.map(drop).map_err(|_| CipherError)
-            }
+            Self::AwsLc(context) => context.open(&nonce, chunk, tag),
             Self::RustCrypto(key) => key
                 .decrypt_inout_detached(&nonce.into(), &[], chunk.into(), tag.into())
-                .map_err(|_| CipherError),
+                .map_err(|_| CipherError::Failed),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From two secrets to one segment's keys: HKDF-SHA-512 (RFC 5869; VAULT.md, "Key derivation").
 //!
-//! What is secret here lives for microseconds: on the heap where it is handed on, because a move
-//! would leave a copy behind on the stack, and on stack that is overwritten afterwards.
+//! What is secret here lives for microseconds: in locked pages where it is handed on, because a
+//! move would leave a copy behind on the stack, and on stack that is overwritten afterwards.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use sha2::Sha512;
 use zeroize::{Zeroizing, zeroize_stack};
 
 use crate::file::{Epoch, FileId, TenantId};
-use crate::secret::Secret;
+use crate::secret::{Locked, Secret};
 
 use super::aead::{Cipher, CipherError, Implementation, NONCE_BYTES};
 use super::header::HEADER_BYTES;
@@ -31,17 +31,20 @@ pub enum KeyError {
     /// An epoch key for a file that has no epoch, or none for one that has.
     #[error("the epoch key and the epoch disagree")]
     Epoch,
+    /// No more memory can be locked; an unlocked page is never taken instead.
+    #[error("the locked pages for running streams are full")]
+    Full,
 }
 
 /// The key of one segment's key schedule. Used once, then gone: it is consumed by whoever seals or
 /// opens, before the first chunk.
-pub struct InputKey(Box<Secret<32>>);
+pub struct InputKey(Locked<Secret<32>>);
 
 impl InputKey {
     /// Joins the two secrets of a file at rest; a file without an epoch has one.
     ///
     /// # Errors
-    /// When a secret is all zero, or an epoch key is missing or too many.
+    /// When a secret is all zero, an epoch key is missing or too many, or no memory can be locked.
     pub fn derive(
         epoch_key: Option<&Secret<32>>,
         file_secret: &Secret<32>,
@@ -57,7 +60,7 @@ impl InputKey {
         let label = if epoch_key.is_some() { WITH_EPOCH } else { WITHOUT_EPOCH };
         let salt = epoch_key.map_or(&[][..], |key| &key.expose()[..]);
         let info = [label, file.as_bytes(), &epoch.code().to_be_bytes()];
-        let mut key = Box::new(Secret::zero());
+        let mut key = Locked::<Secret<32>>::zeroed().ok_or(KeyError::Full)?;
         hkdf(salt, file_secret.expose(), &info, key.expose_mut());
         zeroize_stack::<STACK_BYTES>();
         Ok(Self(key))
@@ -65,7 +68,7 @@ impl InputKey {
 
     #[cfg(test)]
     pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
-        let mut key = Box::new(Secret::zero());
+        let mut key = Locked::<Secret<32>>::zeroed().unwrap();
         *key.expose_mut() = bytes;
         Self(key)
     }

@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 use crate::body::{BodyError, Buffer};
 use crate::file::TenantId;
 
-use super::aead::Implementation;
+use super::aead::{CipherError, Implementation};
 use super::derive::{InputKey, SegmentKeys};
 use super::header::{HEADER_BYTES, Header};
 use super::layout::{COMMITMENT_BYTES, Layout, PREFIX_BYTES, SALT_BYTES, TAG_BYTES};
@@ -26,11 +26,17 @@ pub enum OpenError {
     /// A chunk did not verify, or the length is not the listed one.
     #[error("a sealed chunk did not verify")]
     Damaged,
+    /// No more memory can be locked for the cipher.
+    #[error("the locked pages for running streams are full")]
+    Full,
 }
 
 impl From<OpenError> for BodyError {
-    fn from(_: OpenError) -> Self {
-        Self::Damaged
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Header | OpenError::Commitment | OpenError::Damaged => Self::Damaged,
+            OpenError::Full => Self::Overloaded,
+        }
     }
 }
 
@@ -84,8 +90,11 @@ impl Opener {
         }
         let mut own = [0; SALT_BYTES];
         own.copy_from_slice(salt);
-        let keys = SegmentKeys::derive(input_key, &own, &header, tenant, of)
-            .map_err(|_| OpenError::Commitment)?;
+        let keys = SegmentKeys::derive(input_key, &own, &header, tenant, of);
+        let keys = keys.map_err(|error| match error {
+            CipherError::Full => OpenError::Full,
+            CipherError::Failed => OpenError::Commitment,
+        })?;
         if !bool::from(keys.commitment.ct_eq(listed.commitment)) {
             return Err(OpenError::Commitment);
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::{Buf, Bytes};
 
-use crate::body::Buffer;
+use crate::body::{BodyError, Buffer};
 use crate::entropy::{Entropy, EntropyError, random};
 use crate::file::TenantId;
 
@@ -23,6 +23,15 @@ pub enum SealError {
     Entropy(#[from] EntropyError),
     #[error(transparent)]
     Cipher(#[from] CipherError),
+}
+
+impl From<SealError> for BodyError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Cipher(CipherError::Full) => Self::Overloaded,
+            SealError::Entropy(_) | SealError::Cipher(CipherError::Failed) => Self::Cut,
+        }
+    }
 }
 
 /// The proof that a segment was sealed to its last chunk. Only sealing makes one, and only once.

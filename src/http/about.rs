@@ -116,6 +116,7 @@ pub(super) async fn status(
     Query::parse(request.uri(), &[])?;
     caller.throttle(&gate)?;
     let (census, about) = (gate.pipeline.census(), &gate.about);
+    let epochs = gate.pipeline.keys.epochs_held();
     let shown = wire::Status {
         version: about.version,
         build: about.build,
@@ -128,6 +129,8 @@ pub(super) async fn status(
             live_bytes: census.bytes,
             blobs: gate.pipeline.usage().blobs,
             pending_deletes: gate.pipeline.pending_deletes(),
+            kernel_keys: epochs.kernel as u64,
+            memory_keys: epochs.memory as u64,
         },
         oldest_live_seconds: census.oldest.as_secs(),
         overdue_deletions: census.overdue,

@@ -264,7 +264,7 @@ fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
         expires_at: receipt.expires_at.rfc3339(),
         destroyed_at: proof.map(|proof| proof.at().rfc3339()),
         reason: proof.map(|proof| proof.reason().as_str()),
-        keyring: gate.about.keyring,
+        keyring: receipt.keyring,
         keys: proof.map(|proof| proof.keys().iter().map(key).collect()).unwrap_or_default(),
         blobs: receipt.blobs.iter().map(blob).collect(),
         handed_to: receipt.handed_to.clone(),

@@ -27,6 +27,7 @@ pub(super) async fn finished(
     request: Request,
     next: Next,
 ) -> Response {
+    gate.pipeline.wake().await;
     let began = gate.clock.now().boot;
     let id = request_id(&gate);
     let method = request.method().clone();
@@ -174,7 +175,7 @@ fn known(method: &Method) -> &'static str {
 
 /// An answer to a question asked too early or too late.
 pub(super) fn stopping(gate: &Gate) -> Result<(), Problem> {
-    if gate.shutdown.has_begun() { Err(Problem::later(Slug::ShuttingDown, 30)) } else { Ok(()) }
+    if gate.shutdown.is_draining() { Err(Problem::later(Slug::ShuttingDown, 30)) } else { Ok(()) }
 }
 
 /// A response with a JSON body.

@@ -146,9 +146,10 @@ impl From<BodyError> for Problem {
 impl From<KeyringError> for Problem {
     fn from(error: KeyringError) -> Self {
         match error {
-            KeyringError::Full | KeyringError::Entropy(_) | KeyringError::ZeroSecret => {
-                Self::later(Slug::Overloaded, 1)
-            }
+            KeyringError::Full
+            | KeyringError::Refused
+            | KeyringError::Entropy(_)
+            | KeyringError::ZeroSecret => Self::later(Slug::Overloaded, 1),
             KeyringError::Gone(_) => Self::new(Slug::Expired),
         }
     }

@@ -167,7 +167,8 @@ fn close_the_rest() -> io::Result<()> {
 /// A service manager sends SIGTERM to every process of the gateway, but the gateway alone decides
 /// when the last request is served. Workers inherit this; they are only ever killed.
 fn ignore_signals() {
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+    let asked = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1];
+    for signal in asked {
         // SAFETY: SIG_IGN installs no handler.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }

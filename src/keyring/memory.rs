@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::slab::{Slab, Slot};
-use super::{Gone, Keyring, KeyringError};
+use super::{Gone, Held, Keyring, KeyringError};
 use crate::clock::Now;
 use crate::entropy::Entropy;
 use crate::file::{Deadline, Epoch};
-use crate::secret::Secret;
+use crate::secret::{Secret, Slab, Slot};
 
 /// The `memory` backend: one slot of the slab per bucket, at most 171 of them.
 pub struct MemoryKeyring {
@@ -27,6 +26,11 @@ impl MemoryKeyring {
         Self { slab, keys: Mutex::default() }
     }
 
+    /// Whether the bucket has a key here.
+    pub(super) fn holds(&self, epoch: Epoch) -> bool {
+        self.keys().contains_key(&epoch)
+    }
+
     fn keys(&self) -> std::sync::MutexGuard<'_, BTreeMap<Epoch, Bucket>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -37,10 +41,14 @@ impl Keyring for MemoryKeyring {
         "memory"
     }
 
-    fn admit(&self, deadline: Deadline, entropy: &dyn Entropy) -> Result<(), KeyringError> {
+    fn admit(
+        &self,
+        deadline: Deadline,
+        entropy: &dyn Entropy,
+    ) -> Result<&'static str, KeyringError> {
         let mut keys = self.keys();
         if keys.contains_key(&deadline.epoch()) {
-            return Ok(());
+            return Ok(self.name());
         }
         let mut key = Secret::<32>::zero();
         entropy.fill(key.expose_mut())?;
@@ -49,7 +57,7 @@ impl Keyring for MemoryKeyring {
         }
         let key = self.slab.put(&key).ok_or(KeyringError::Full)?;
         keys.insert(deadline.epoch(), Bucket { key, ends: deadline });
-        Ok(())
+        Ok(self.name())
     }
 
     fn read(&self, epoch: Epoch, out: &mut Secret<32>) -> Result<(), Gone> {
@@ -69,7 +77,7 @@ impl Keyring for MemoryKeyring {
         self.keys().clear();
     }
 
-    fn held(&self) -> usize {
-        self.keys().len()
+    fn held(&self) -> Held {
+        Held { kernel: 0, memory: self.keys().len() }
     }
 }

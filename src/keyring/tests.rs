@@ -30,12 +30,13 @@ fn after_destruction_nothing_opens_and_the_first_reason_stands() {
     let held = keys.create(file(1), deadline(&clock, 3600)).unwrap();
     assert!(keys.input_key(&held).is_ok());
     let proof = keys.destroy(&held, Reason::Deleted);
-    assert_eq!(keys.input_key(&held).unwrap_err(), Gone);
+    assert_eq!(keys.input_key(&held).unwrap_err(), KeyringError::Gone(Gone));
     assert_eq!(held.while_alive(clock.now(), || ()), Err(Gone));
     clock.advance(Duration::from_secs(5));
     let again = keys.destroy(&held, Reason::Expired);
     assert_eq!((again.at(), again.reason()), (proof.at(), Reason::Deleted));
     assert_eq!(keys.secrets_held(), 1, "only the epoch key is left");
+    assert_eq!(keys.files_alive(), 0);
 }
 
 #[test]
@@ -50,7 +51,7 @@ fn either_clock_ends_the_keys_without_anybody_sweeping() {
         } else {
             clock.step_wall(Wall::from_unix(Duration::from_secs(START + 600)));
         }
-        assert_eq!(keys.input_key(&held).unwrap_err(), Gone);
+        assert_eq!(keys.input_key(&held).unwrap_err(), KeyringError::Gone(Gone));
         assert_eq!(held.while_alive(clock.now(), || ()), Err(Gone));
     }
 }
@@ -60,7 +61,7 @@ fn a_bucket_that_has_ended_takes_its_key_along_and_the_proof_says_so() {
     let (keys, clock) = keys();
     let held = keys.create(file(1), deadline(&clock, 3600)).unwrap();
     let early = keys.create(file(2), deadline(&clock, 3600)).unwrap();
-    assert_eq!((keys.epochs_held(), keys.secrets_held()), (1, 3));
+    assert_eq!((keys.epochs_held().all(), keys.secrets_held()), (1, 3));
     let proof = keys.destroy(&early, Reason::Deleted);
     assert_eq!(proof.keys().len(), 1);
     clock.advance(Duration::from_secs(3600));
@@ -73,12 +74,49 @@ fn a_bucket_that_has_ended_takes_its_key_along_and_the_proof_says_so() {
     assert_eq!(keys.secrets_held(), 0);
 }
 
+/// What every keyring must do.
+fn suite(keyring: &dyn Keyring, clock: &VirtualClock) {
+    let entropy = SeededEntropy::new(3);
+    let (first, second) = (deadline(clock, 3600), deadline(clock, 7200));
+    let read = |epoch| {
+        let mut out = Secret::<32>::zero();
+        keyring.read(epoch, &mut out).map(|()| *out.expose())
+    };
+    assert_eq!(read(first.epoch()), Err(Gone), "nothing was admitted");
+    let keeper = keyring.admit(first, &entropy).unwrap();
+    assert_eq!(keeper, keyring.name());
+    let key = read(first.epoch()).unwrap();
+    assert_eq!(keyring.admit(first, &entropy), Ok(keeper));
+    assert_eq!(read(first.epoch()), Ok(key), "a bucket has one key");
+    keyring.admit(second, &entropy).unwrap();
+    assert_ne!(read(second.epoch()), Ok(key));
+    assert_eq!(keyring.held().all(), 2);
+    clock.advance(Duration::from_secs(3600));
+    assert_eq!(keyring.sweep(clock.now()), [first.epoch()]);
+    assert_eq!((read(first.epoch()), keyring.held().all()), (Err(Gone), 1));
+    keyring.destroy_all();
+    assert_eq!((read(second.epoch()), keyring.held()), (Err(Gone), Held::default()));
+    let zeros = keyring.admit(second, &Broken);
+    assert_eq!((zeros, keyring.held().all()), (Err(KeyringError::ZeroSecret), 0));
+}
+
+#[test]
+fn every_keyring_passes_the_suite() {
+    let clock = || VirtualClock::at(Wall::from_unix(Duration::from_secs(START)));
+    let memory = clock();
+    suite(&MemoryKeyring::new(Slab::lock().unwrap()), &memory);
+    let kernel = clock();
+    if let Some(keyring) = kernel::tests::keyring(Arc::new(kernel.clone())) {
+        suite(&keyring, &kernel);
+    }
+}
+
 #[test]
 fn a_short_life_has_no_epoch_key() {
     let (keys, clock) = keys();
     let held = keys.create(file(1), deadline(&clock, 299)).unwrap();
     assert!(keys.input_key(&held).is_ok());
-    assert_eq!(keys.epochs_held(), 0);
+    assert_eq!(keys.epochs_held().all(), 0);
 }
 
 #[test]
@@ -89,7 +127,7 @@ fn a_shortened_life_ends_at_the_earlier_time_and_never_grows_back() {
     let longer = held.shorten(clock.now(), Duration::from_secs(1000)).unwrap();
     assert_eq!(short, longer);
     clock.advance(Duration::from_secs(10));
-    assert_eq!(keys.input_key(&held).unwrap_err(), Gone);
+    assert_eq!(keys.input_key(&held).unwrap_err(), KeyringError::Gone(Gone));
 }
 
 #[test]
@@ -97,7 +135,7 @@ fn an_epoch_key_that_was_destroyed_leaves_its_files_unreadable() {
     let (keys, clock) = keys();
     let held = keys.create(file(1), deadline(&clock, 3600)).unwrap();
     keys.destroy_epochs();
-    assert_eq!(keys.input_key(&held).unwrap_err(), Gone);
+    assert_eq!(keys.input_key(&held).unwrap_err(), KeyringError::Gone(Gone));
     // A new key for the same bucket is another key: the old file stays shut in its cipher.
     let other = keys.create(file(2), deadline(&clock, 3600)).unwrap();
     assert!(keys.input_key(&other).is_ok());
@@ -119,4 +157,23 @@ fn an_all_zero_secret_is_refused() {
     let keys = Keys::new(Arc::new(clock.clone()), Arc::new(Broken), epochs, slab);
     let refused = keys.create(file(1), deadline(&clock, 3600)).err();
     assert_eq!(refused, Some(KeyringError::ZeroSecret));
+}
+
+#[test]
+fn a_condemnation_ends_every_file_at_once_and_none_that_comes_after() {
+    let (keys, clock) = keys();
+    let (long, short) = (deadline(&clock, 3600), deadline(&clock, 60));
+    let before = [keys.create(file(1), long).unwrap(), keys.create(file(2), short).unwrap()];
+    assert_eq!(keys.files_alive(), 2);
+    keys.condemn(Suspicion::SameSalt);
+    let after = keys.create(file(3), long).unwrap();
+    for held in &before {
+        assert_eq!(keys.input_key(held).unwrap_err(), KeyringError::Gone(Gone));
+        assert_eq!(held.while_alive(clock.now(), || ()), Err(Gone));
+        assert_eq!((held.deadline(), held.shorten(clock.now(), Duration::ZERO)), (None, Err(Gone)));
+        let proof = keys.destroy(held, Reason::Expired);
+        assert_eq!(proof.reason(), Reason::KeyLost);
+    }
+    assert!(keys.input_key(&after).is_ok());
+    assert_eq!((keys.generation(), keys.files_alive()), (1, 1));
 }

@@ -13,6 +13,9 @@ use super::frame::{Fault, Kind, MediaType, Request};
 use super::worker::{Answer, Pipe, write_frame};
 use super::{ProcessError, Step};
 
+mod search;
+pub use search::masked;
+
 pub(super) const NAME: &str = "selftest";
 
 macro_rules! acts {
@@ -38,6 +41,8 @@ macro_rules! acts {
 acts! {
     /// Answers with its surroundings: environment, descriptors, limits.
     LookAround "look-around";
+    /// Looks for what is not its own in its memory, its descriptors and the kernel's keys.
+    Search "search";
     /// Panics.
     Panic "panic";
     /// Computes for ever.
@@ -83,10 +88,11 @@ pub(super) fn reads(request: &Request) -> bool {
 }
 
 /// The worker's side.
-pub(super) fn answer(request: &Request) -> Result<Answer, Fault> {
+pub(super) fn answer(request: &Request, document: &[u8]) -> Result<Answer, Fault> {
     let act = request.options.get("act").and_then(|act| Act::parse(act));
     match act.ok_or(Fault::Unsupported)? {
         Act::LookAround => return Ok(json_answer(&surroundings())),
+        Act::Search => return search::search(document).map(|found| json_answer(&found)),
         Act::Hurry => return Ok(json_answer(&json!({}))),
         Act::Panic => black_box(None::<u8>).map_or_else(|| panic!("on order"), |_| ()),
         Act::Spin => loop {

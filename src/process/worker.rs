@@ -33,7 +33,7 @@ pub fn worker_main() -> ExitCode {
 fn work(input: &mut impl Read) -> Result<Answer, Fault> {
     let request = read_request(input).map_err(|_| Fault::Limit)?;
     if request.step == selftest::NAME && !selftest::reads(&request) {
-        return selftest::answer(&request);
+        return selftest::answer(&request, &[]);
     }
     let mut document = Vec::new();
     let most = request.max_document.saturating_add(1);
@@ -44,7 +44,7 @@ fn work(input: &mut impl Read) -> Result<Answer, Fault> {
     let answer = match request.step.as_str() {
         "detect" => detect::answer(&request, &document),
         "text" => text::answer(&request, &document),
-        selftest::NAME => selftest::answer(&request),
+        selftest::NAME => selftest::answer(&request, &document),
         _ => return Err(Fault::Unsupported),
     }?;
     // Told as a fault, so that the gateway need not read it all to find out.

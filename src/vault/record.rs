@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::{Vault, header};
+use super::{Vault, header, keyless};
 use crate::body::BodyError;
 use crate::crypto::{SealedRecord, open_record, seal_record};
 use crate::file::Role;
@@ -41,10 +41,9 @@ impl Vault {
     /// When the keys are gone or the random source fails.
     pub fn seal_record(&self, origin: &Origin, record: &Record) -> Result<SealedRecord, BodyError> {
         let plain = serde_json::to_vec(record).map(Zeroizing::new).map_err(|_| BodyError::Cut)?;
-        let input_key = self.keys.input_key(&origin.keys).map_err(|_| BodyError::Gone)?;
+        let input_key = self.keys.input_key(&origin.keys).map_err(keyless)?;
         let header = header(origin, Role::Record, 0, origin.keys.file());
-        seal_record(&header, &origin.tenant, input_key, &*self.entropy, &plain)
-            .map_err(|_| BodyError::Cut)
+        Ok(seal_record(&header, &origin.tenant, input_key, &self.salts, &plain)?)
     }
 
     /// Opens a file's record.
@@ -53,7 +52,7 @@ impl Vault {
     /// When the keys are gone, or the record is not the one that was sealed.
     pub fn record(&self, file: &LiveFile) -> Result<Record, BodyError> {
         let origin = &file.origin;
-        let input_key = self.keys.input_key(&origin.keys).map_err(|_| BodyError::Gone)?;
+        let input_key = self.keys.input_key(&origin.keys).map_err(keyless)?;
         let header = header(origin, Role::Record, 0, file.id);
         let sealed = file.record.as_ref().ok_or(BodyError::Damaged)?;
         let listed = sealed.end().commitment();

@@ -9,8 +9,9 @@ use crate::budget::Budget;
 use crate::clock::{VirtualClock, Wall};
 use crate::entropy::SystemEntropy;
 use crate::file::{Deadline, FileId, Reason, TenantId};
-use crate::keyring::{MemoryKeyring, Slab};
+use crate::keyring::MemoryKeyring;
 use crate::region::Region;
+use crate::secret::Slab;
 use crate::table::{Cut, Kind, LiveFile, Quotas};
 
 struct House {
@@ -22,8 +23,12 @@ struct House {
 }
 
 fn house() -> House {
+    house_with(Arc::new(SystemEntropy))
+}
+
+fn house_with(entropy: Arc<dyn Entropy>) -> House {
     let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(1_800_000_000)));
-    let (shared, entropy) = (Arc::new(clock.clone()), Arc::new(SystemEntropy));
+    let shared = Arc::new(clock.clone());
     let slab = Slab::lock().unwrap();
     let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
     let keys = Arc::new(Keys::new(shared.clone(), entropy.clone(), epochs, slab));
@@ -129,4 +134,36 @@ async fn another_tenant_cannot_open_even_past_every_check() {
     let file = Arc::new(file);
     assert_eq!(house.open(&file, 0..1000).await, Err(BodyError::Damaged));
     assert!(house.vault.record(&file).is_err());
+}
+
+/// A source that gives one salt for ever, once told to; secrets stay random.
+#[derive(Default)]
+struct Stuck(std::sync::atomic::AtomicBool);
+
+impl Entropy for Stuck {
+    fn fill(&self, out: &mut [u8]) -> Result<(), crate::entropy::EntropyError> {
+        let stuck = self.0.load(std::sync::atomic::Ordering::SeqCst);
+        if stuck && out.len() == 24 {
+            out.fill(9);
+            return Ok(());
+        }
+        SystemEntropy.fill(out)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_equal_salts_in_a_row_destroy_every_key_and_seal_nothing() {
+    let entropy = Arc::new(Stuck::default());
+    let house = house_with(entropy.clone());
+    let before = house.seal(house.region, &text(1000)).await.unwrap();
+    entropy.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    // The file's own salt is the first of its kind, its record's the second.
+    let refused = house.seal(house.region, &text(1000)).await.err();
+    assert_eq!(refused, Some(BodyError::Cut));
+    assert_eq!(house.open(&before, 0..1000).await, Err(BodyError::Gone));
+    assert!(house.vault.record(&before).is_err());
+    assert_eq!((house.keys.generation(), house.keys.epochs_held().all()), (1, 0));
+    entropy.0.store(false, std::sync::atomic::Ordering::SeqCst);
+    let after = house.seal(house.region, &text(1000)).await.unwrap();
+    assert_eq!(house.open(&after, 0..1000).await.unwrap(), text(1000));
 }

@@ -1,0 +1,182 @@
+//! Locked pages cut into 32-byte slots: where secrets that live longer than a call are kept.
+//!
+//! A full slab refuses; it never falls back to ordinary memory (VAULT.md).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::process::{Resource, getrlimit};
+use zeroize::Zeroize;
+
+use super::Secret;
+use super::pages::{Pages, SlabKind};
+
+const SLOT_BYTES: usize = 32;
+/// More than this is never locked: half a million files.
+const LARGEST_BYTES: usize = 16 << 20;
+const SMALLEST_BYTES: usize = 64 << 10;
+
+/// No page could be locked at all.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no memory can be locked for secrets: raise RLIMIT_MEMLOCK (8 MiB is enough to start)")]
+pub struct SlabError;
+
+/// A fixed number of 32-byte slots in locked pages.
+#[derive(Clone)]
+pub struct Slab(Arc<Mutex<Slots>>);
+
+struct Slots {
+    pages: Pages,
+    fresh: u32,
+    free: Vec<u32>,
+}
+
+/// One secret's place; dropping it wipes the secret.
+pub struct Slot {
+    slab: Slab,
+    index: u32,
+}
+
+impl Slab {
+    /// Locks as many pages as half of RLIMIT_MEMLOCK allows, at most 16 MiB.
+    ///
+    /// # Errors
+    /// When not even 64 KiB can be locked.
+    pub fn lock() -> Result<Self, SlabError> {
+        let limit = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
+        let half = usize::try_from(limit / 2).unwrap_or(usize::MAX);
+        let mut bytes = half.clamp(SMALLEST_BYTES, LARGEST_BYTES).next_power_of_two();
+        loop {
+            if let Some(pages) = Pages::lock(bytes) {
+                let slots = Slots { pages, fresh: 0, free: Vec::new() };
+                return Ok(Self(Arc::new(Mutex::new(slots))));
+            }
+            bytes /= 2;
+            if bytes < SMALLEST_BYTES {
+                return Err(SlabError);
+            }
+        }
+    }
+
+    /// Stores a copy of `secret`; `None` when the slab is full.
+    pub fn put(&self, secret: &Secret<32>) -> Option<Slot> {
+        let mut slots = self.slots();
+        let index = slots.claim()?;
+        slots.slot(index).copy_from_slice(secret.expose());
+        Some(Slot { slab: self.clone(), index })
+    }
+
+    pub fn read(&self, slot: &Slot, out: &mut Secret<32>) {
+        out.expose_mut().copy_from_slice(self.slots().slot(slot.index));
+    }
+
+    #[must_use]
+    pub fn kind(&self) -> SlabKind {
+        self.slots().pages.kind()
+    }
+
+    /// Slots in use.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        let slots = self.slots();
+        slots.fresh as usize - slots.free.len()
+    }
+
+    /// Slots in all.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.slots().pages.bytes() / SLOT_BYTES
+    }
+
+    /// Wipes every slot, in use or not: each then holds an all-zero secret, which opens nothing.
+    pub fn wipe(&self) {
+        let mut slots = self.slots();
+        let used = slots.fresh as usize * SLOT_BYTES;
+        slots.pages.all()[..used].zeroize();
+    }
+
+    fn slots(&self) -> std::sync::MutexGuard<'_, Slots> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut slots = self.slab.slots();
+        slots.slot(self.index).zeroize();
+        slots.free.push(self.index);
+    }
+}
+
+impl Slots {
+    fn claim(&mut self) -> Option<u32> {
+        if let Some(index) = self.free.pop() {
+            return Some(index);
+        }
+        let index = self.fresh;
+        (((index as usize) + 1) * SLOT_BYTES <= self.pages.bytes()).then(|| {
+            self.fresh += 1;
+            index
+        })
+    }
+
+    fn slot(&mut self, index: u32) -> &mut [u8] {
+        let at = index as usize * SLOT_BYTES;
+        &mut self.pages.all()[at..at + SLOT_BYTES]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(byte: u8) -> Secret<32> {
+        let mut secret = Secret::zero();
+        secret.expose_mut().fill(byte);
+        secret
+    }
+
+    #[test]
+    fn a_slot_keeps_its_secret_and_wipes_it_when_dropped() {
+        let slab = Slab::lock().unwrap();
+        let (one, two) = (slab.put(&secret(1)).unwrap(), slab.put(&secret(2)).unwrap());
+        let mut out = Secret::zero();
+        slab.read(&one, &mut out);
+        assert_eq!(out.expose(), &[1; 32]);
+        let index = one.index;
+        drop(one);
+        assert_eq!(slab.slots().slot(index), [0; 32]);
+        assert_eq!(slab.used(), 1);
+        slab.read(&two, &mut out);
+        assert_eq!(out.expose(), &[2; 32]);
+    }
+
+    #[test]
+    fn a_wiped_slab_holds_zeros_where_secrets_were() {
+        let slab = Slab::lock().unwrap();
+        let held = slab.put(&secret(1)).unwrap();
+        slab.wipe();
+        let mut out = secret(9);
+        slab.read(&held, &mut out);
+        assert!(out.is_zero());
+    }
+
+    #[test]
+    fn a_full_slab_refuses_until_a_slot_is_free() {
+        let slab = Slab::lock().unwrap();
+        let mut all: Vec<_> = std::iter::from_fn(|| slab.put(&secret(7))).collect();
+        assert_eq!(all.len(), slab.capacity());
+        all.pop();
+        assert!(slab.put(&secret(8)).is_some());
+    }
+
+    #[test]
+    fn the_pages_are_locked_and_kept_from_children() {
+        let slab = Slab::lock().unwrap();
+        let base = slab.slots().pages.base().as_ptr() as usize;
+        let maps = super::super::pages::smaps();
+        let ours = maps.split(&format!("{base:08x}-")).nth(1).unwrap();
+        let flags = ours.split("VmFlags:").nth(1).unwrap().lines().next().unwrap();
+        assert!(flags.contains(" dc"), "MADV_DONTFORK: {flags}");
+        assert!(flags.contains(" lo"), "locked: {flags}");
+    }
+}
