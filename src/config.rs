@@ -11,6 +11,7 @@ use crate::disk;
 
 mod embedded;
 mod raw;
+mod rules;
 mod typed;
 mod units;
 

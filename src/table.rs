@@ -22,7 +22,7 @@ mod idempotency;
 mod nursery;
 mod quota;
 
-pub use claims::{CONTINUE_WITHIN, Claim, ClaimError, Claims};
+pub use claims::{CONFIRM_WITHIN, CONTINUE_WITHIN, Claim, ClaimError, Claims};
 pub use cut::Cut;
 pub use idempotency::{Fingerprint, Idempotency, Outcome, Running, Seen};
 pub use nursery::{Closed, Nursery};
@@ -104,7 +104,7 @@ impl LiveFile {
 }
 
 /// What the sweeper may take until a file counts as overdue.
-const GRACE: Duration = Duration::from_secs(5);
+pub const GRACE: Duration = Duration::from_secs(5);
 
 /// What the table holds, in numbers.
 #[derive(Clone, Copy, Debug, Default)]

@@ -57,8 +57,8 @@ impl Steps {
 }
 
 impl Plan {
-    /// Whether the head may be sent as soon as [`Plan::run`] returns. If not, one of the steps
-    /// can still refuse, and the caller collects the output first.
+    /// Whether the head may be sent before the output is complete. If not, one of the steps can
+    /// still refuse, and the caller collects its output first.
     #[must_use]
     pub fn streams(&self) -> bool {
         self.0.iter().all(|step| step.streams())

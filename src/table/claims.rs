@@ -19,7 +19,7 @@ use crate::entropy::{Entropy, EntropyError, random};
 pub const CONTINUE_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long somebody who asks about a file waits for its last delivery to be confirmed.
-const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
+pub const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
 
 type Token = [u8; 16];
 

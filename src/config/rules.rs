@@ -1,0 +1,213 @@
+//! From raw tables to the policy: tenants, keys, regions, pipelines, each checked against the others.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::raw::{self, Raw};
+use super::typed::Complaints;
+use crate::clock::Wall;
+use crate::file::{MAX_TTL, TenantId};
+use crate::policy::{Key, Policy, RegionPolicy, Roles, TenantPolicy};
+use crate::process::{BUILT_IN, MAX_STEPS};
+use crate::region::Region;
+
+pub(super) fn policy(raw: &Raw, wrong: &mut Complaints) -> Policy {
+    let here = region("region", &raw.region, wrong);
+    let regions = regions(raw, here, wrong);
+    let default_ttl = wrong.span("retention.default_ttl", &raw.retention.default_ttl);
+    let max_ttl = wrong.span("retention.max_ttl", &raw.retention.max_ttl);
+    if max_ttl > MAX_TTL || max_ttl < Duration::from_secs(1) {
+        wrong.say("retention.max_ttl", "1s to 23h30m: more would break the 24-hour promise");
+    }
+    if default_ttl > max_ttl || default_ttl < Duration::from_secs(1) {
+        wrong.say("retention.default_ttl", "1s to retention.max_ttl");
+    }
+    let max_file_bytes = wrong.size("limits.max_file", &raw.limits.max_file);
+    let mut tenants = BTreeMap::new();
+    for (name, tenant) in &raw.tenants {
+        let whole = Whole { raw, regions: &regions, max_ttl, max_file_bytes };
+        let tenant = whole.tenant(name, tenant, wrong);
+        tenants.insert(name.clone(), tenant);
+    }
+    if tenants.is_empty() {
+        wrong.say("tenants", "nobody may do anything: add a [tenants.<name>] table");
+    }
+    Policy {
+        here,
+        regions,
+        keys: keys(raw, wrong),
+        tenants,
+        pipelines: pipelines(raw, wrong),
+        default_ttl,
+        max_ttl,
+        max_file_bytes,
+        requests_per_second: raw.limits.requests_per_second,
+    }
+}
+
+/// Scheme and authority, and nothing after them.
+pub(super) fn is_base_url(text: &str) -> bool {
+    let parsed = text.parse::<http::Uri>().ok();
+    let parts = parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    parts.is_some_and(|uri| uri.authority().is_some() && uri.path() == "/" && !text.ends_with('/'))
+}
+
+/// Steps that this version knows how to run.
+pub(super) fn is_built(step: &str) -> bool {
+    BUILT_IN.contains(&step)
+}
+
+/// Steps that have a meaning, here or in a later version.
+fn is_known(raw: &Raw, step: &str) -> bool {
+    is_built(step) || LATER.contains(&step) || raw.processors.contains_key(step)
+}
+
+/// Processors of the contract that this version does not have.
+const LATER: [&str; 9] =
+    ["metadata", "scrub", "image", "thumbnail", "pdf", "archive", "redact", "scan", "convert"];
+
+/// Named pipelines whose steps are all there; the others are only noted.
+fn pipelines(raw: &Raw, wrong: &mut Complaints) -> BTreeMap<String, Vec<String>> {
+    for (name, steps) in &raw.pipelines {
+        let key = format!("pipelines.{name}");
+        if is_known(raw, name) {
+            wrong.say(&key, "a processor has this name already");
+        }
+        if steps.is_empty() || steps.len() > MAX_STEPS {
+            wrong.say(&key, format!("a pipeline has 1 to {MAX_STEPS} steps"));
+        }
+        for step in steps.iter().filter(|step| !is_known(raw, step)) {
+            wrong.say(&key, format!("there is no processor {step}"));
+        }
+    }
+    let built = raw.pipelines.iter().filter(|(_, steps)| steps.iter().all(|step| is_built(step)));
+    built.map(|(name, steps)| (name.clone(), steps.clone())).collect()
+}
+
+fn region(key: &str, name: &str, wrong: &mut Complaints) -> Region {
+    match name.parse() {
+        Ok(region) => region,
+        Err(error) => {
+            wrong.say(key, error);
+            // A stand-in: with a complaint there are no settings.
+            "none".parse().unwrap_or_else(|_| unreachable!("\"none\" is a region's name"))
+        }
+    }
+}
+
+fn regions(raw: &Raw, here: Region, wrong: &mut Complaints) -> BTreeMap<Region, RegionPolicy> {
+    let mut regions = BTreeMap::new();
+    for (name, table) in &raw.regions {
+        let key = format!("regions.{name}");
+        let parsed = region(&key, name, wrong);
+        if parsed != here && table.gateway.is_none() {
+            let key = format!("{key}.gateway");
+            wrong.say(&key, "missing: clients of this region must be told where to go");
+        }
+        if table.gateway.as_ref().is_some_and(|gateway| !is_base_url(gateway)) {
+            let key = format!("{key}.gateway");
+            wrong.say(&key, "a gateway is like https://us.example, without a path");
+        }
+        let (jurisdiction, gateway) = (table.jurisdiction.clone(), table.gateway.clone());
+        regions.insert(parsed, RegionPolicy { jurisdiction, gateway });
+    }
+    if !regions.contains_key(&here) {
+        let fix = format!("there is no [regions.{}] table: add it", raw.region);
+        wrong.say("region", fix);
+    }
+    regions
+}
+
+/// What a tenant is checked against.
+struct Whole<'a> {
+    raw: &'a Raw,
+    regions: &'a BTreeMap<Region, RegionPolicy>,
+    max_ttl: Duration,
+    max_file_bytes: u64,
+}
+
+impl Whole<'_> {
+    fn tenant(&self, name: &str, tenant: &raw::Tenant, wrong: &mut Complaints) -> TenantPolicy {
+        let at = format!("tenants.{name}");
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if !(1..=32).contains(&name.len()) || !name.bytes().all(fits) {
+            wrong.say(&at, "a tenant's name is 1 to 32 of a-z, 0-9 and \"-\"");
+        }
+        let key = |part: &str| format!("{at}.{part}");
+        let mut regions = Vec::new();
+        for name in &tenant.regions {
+            let region = region(&key("regions"), name, wrong);
+            if !self.regions.contains_key(&region) {
+                wrong.say(&key("regions"), format!("there is no [regions.{name}] table"));
+            }
+            regions.push(region);
+        }
+        if regions.is_empty() {
+            wrong.say(&key("regions"), "empty: its files could rest nowhere");
+        }
+        let max_ttl = tenant.max_ttl.as_ref().map(|text| wrong.span(&key("max_ttl"), text));
+        let max_file = tenant.max_file.as_ref().map(|size| wrong.size(&key("max_file"), size));
+        let live = tenant.max_live_bytes.as_ref();
+        let live = live.map(|size| wrong.size(&key("max_live_bytes"), size));
+        let always_digest = match tenant.digest.as_deref() {
+            None | Some("on-request") => false,
+            Some("always") => true,
+            Some(_) => {
+                wrong.say(&key("digest"), "\"on-request\" or \"always\"");
+                false
+            }
+        };
+        for step in tenant.processors.iter().flatten().filter(|step| !is_known(self.raw, step)) {
+            wrong.say(&key("processors"), format!("there is no processor {step}"));
+        }
+        for provider in &tenant.providers {
+            if !self.raw.providers.contains_key(provider) {
+                wrong.say(&key("providers"), format!("there is no [providers.{provider}] table"));
+            }
+        }
+        TenantPolicy {
+            id: TenantId::of(name),
+            display_name: tenant.display_name.clone(),
+            regions,
+            processors: tenant.processors.clone(),
+            max_ttl: max_ttl.unwrap_or(self.max_ttl).min(self.max_ttl),
+            max_file_bytes: max_file.unwrap_or(self.max_file_bytes).min(self.max_file_bytes),
+            max_live_bytes: live.unwrap_or(u64::MAX),
+            always_digest,
+        }
+    }
+}
+
+fn keys(raw: &Raw, wrong: &mut Complaints) -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    for key in &raw.keys {
+        let at = format!("keys.{}", key.id);
+        if !raw.tenants.contains_key(&key.tenant) {
+            wrong.say(&at, format!("there is no [tenants.{}] table", key.tenant));
+        }
+        if keys.iter().any(|earlier| earlier.id() == key.id) {
+            wrong.say(&at, "two keys have this id");
+        }
+        let mut roles = Roles::default();
+        for role in &key.roles {
+            if !roles.add(role) {
+                let roles = "a role is client, connector, owner, auditor or ops";
+                wrong.say(&at, format!("there is no role {role}: {roles}"));
+            }
+        }
+        if key.roles.is_empty() {
+            wrong.say(&at, "a key without roles may do nothing");
+        }
+        let not_after = key.not_after.as_ref().and_then(|text| {
+            let parsed = text.parse::<jiff::Timestamp>().ok();
+            let parsed = wrong.need(&at, parsed, "not_after is like 2027-01-01T00:00:00Z")?;
+            let seconds = u64::try_from(parsed.as_second()).unwrap_or_default();
+            Some(Wall::from_unix(Duration::from_secs(seconds)))
+        });
+        match Key::new(&key.id, &key.tenant, roles, &key.sha256, not_after) {
+            Ok(key) => keys.push(key),
+            Err(error) => wrong.say(&at, error),
+        }
+    }
+    keys
+}
