@@ -90,7 +90,8 @@ pub enum Role {
 const ZYGOTE_NAME: &str = "dayfly-zygote";
 const WORKER_NAME: &str = "dayfly-worker";
 
-/// Reads the role from the first argument, which only [`Zygote::start`] and the zygote set to these names.
+/// Reads the role from the program's own name, which only [`Zygote::start`] and the zygote set to
+/// these.
 #[must_use]
 pub fn role() -> Option<Role> {
     match std::env::args_os().next()?.as_bytes() {

@@ -1,4 +1,4 @@
-//! From raw tables to the policy: tenants, keys, regions, pipelines, each checked against the others.
+//! From raw tables to the policy: tenants, keys, regions, pipelines, held against each other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
