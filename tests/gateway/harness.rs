@@ -1,15 +1,19 @@
 //! What every test stands on: a real gateway, a client with full control, and things to send.
 
 mod client;
+mod disk;
 mod gateway;
+mod marker;
 mod sample;
 mod setup;
 mod wait;
 mod wire;
 
-pub use client::{Answer, Client};
+pub use client::{Answer, Ask, Client};
+pub use disk::Disk;
 pub use gateway::{Ended, TestGateway, run};
+pub use marker::{Found, Marker, search, search_memory};
 pub use sample::{Multipart, Plant, docx, noise, pdf, zip};
 pub use setup::{HERE, Setup, key_of};
-pub use wait::{eventually, skip};
+pub use wait::{eventually, is_long_tier, skip, tell};
 pub use wire::Wire;

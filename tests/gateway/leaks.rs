@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::process::Signal;
 
 use crate::harness::{
-    Client, Multipart, Plant, Setup, TestGateway, docx, eventually, key_of, pdf, run, skip,
+    Client, Disk, Multipart, Plant, Setup, TestGateway, docx, eventually, key_of, pdf, run, skip,
 };
 
 /// Whether a text shows 16 bytes of a marker anywhere.
@@ -139,80 +138,28 @@ fn the_spool_and_its_nameless_files_hold_no_planted_text() {
     assert!(stored > 3 << 20, "only {stored} bytes were looked at");
 }
 
-/// A small ext4 file system in a file, mounted; unmounted and detached when dropped.
-struct Disk {
-    image: PathBuf,
-    place: PathBuf,
-    mounted: bool,
-}
-
-impl Disk {
-    fn new(dir: &Path) -> Result<Self, String> {
-        let (image, place) = (dir.join("disk.img"), dir.join("disk"));
-        let file = File::create(&image).map_err(|error| error.to_string())?;
-        file.set_len(96 << 20).map_err(|error| error.to_string())?;
-        std::fs::create_dir(&place).map_err(|error| error.to_string())?;
-        command("mkfs.ext4", &["-q", "-F", "-m", "0", image.to_str().unwrap()])?;
-        let mut disk = Self { image, place, mounted: false };
-        disk.mount()?;
-        Ok(disk)
-    }
-
-    fn mount(&mut self) -> Result<(), String> {
-        let (image, place) = (self.image.to_str().unwrap(), self.place.to_str().unwrap());
-        command("mount", &["-o", "loop", image, place])?;
-        self.mounted = true;
-        Ok(())
-    }
-
-    /// Every block of the device, as it would be found on a stolen disk.
-    fn raw(&mut self) -> Vec<u8> {
-        command("umount", &[self.place.to_str().unwrap()]).unwrap();
-        self.mounted = false;
-        std::fs::read(&self.image).unwrap()
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if self.mounted {
-            let _ = command("umount", &[self.place.to_str().unwrap()]);
-        }
-    }
-}
-
-fn command(program: &str, arguments: &[&str]) -> Result<(), String> {
-    let ran = Command::new(program).args(arguments).output();
-    let ran = ran.map_err(|error| format!("{program}: {error}"))?;
-    if ran.status.success() {
-        return Ok(());
-    }
-    Err(format!("{program}: {}", String::from_utf8_lossy(&ran.stderr).trim()))
-}
-
 #[test]
 fn a_stolen_disk_holds_no_planted_text_after_a_kill() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let mut disk = match Disk::new(dir.path()) {
+    let mut disk = match Disk::new(dir.path(), 96 << 20) {
         Ok(disk) => disk,
         Err(why) => return skip(&format!("the raw device (root and loop devices needed): {why}")),
     };
     let plant = Plant::new("disk");
-    let spool = disk.place.join("spool");
+    let spool = disk.place().join("spool");
     let setup = Setup::new().set("vault.local", "max", "\"64MiB\"").spool(&spool);
     let mut gateway = setup.start();
     a_day(&gateway.client(), &plant);
-    command("sync", &["-f", disk.place.to_str().unwrap()]).unwrap();
-    let mid = std::fs::read(&disk.image).unwrap();
+    let mid = disk.settled();
     assert!(mid.windows(4).any(|window| window == b"DAY1"), "sealed segments rest on the device");
     assert!(!plant.is_in(&mid), "planted text rests on the device of a running gateway");
     gateway.kill();
     assert!(!plant.is_in(&disk.raw()), "planted text rests on the device after a kill");
     // The search is no better than what it can find: a file that was written and deleted.
     disk.mount().unwrap();
-    let control = disk.place.join("control");
+    let control = disk.place().join("control");
     std::fs::write(&control, plant.text(100_000)).unwrap();
-    command("sync", &["-f", disk.place.to_str().unwrap()]).unwrap();
+    disk.settled();
     std::fs::remove_file(&control).unwrap();
     assert!(plant.is_in(&disk.raw()), "a deleted plaintext file would have been found");
 }

@@ -14,10 +14,12 @@ mod harness;
 
 mod auth;
 mod config;
+mod crash;
 mod deliver;
 mod leaks;
 mod limits;
 mod memory;
+mod memory_of_process;
 mod ops;
 mod process;
 mod region;

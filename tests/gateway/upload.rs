@@ -6,7 +6,9 @@ use data_encoding::BASE64;
 use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
 
-use crate::harness::{Client, HERE, Multipart, Setup, TestGateway, noise, pdf, run, skip};
+use crate::harness::{
+    Client, HERE, Multipart, Setup, TestGateway, is_long_tier, noise, pdf, run, skip,
+};
 
 fn time(json: &Value, member: &str) -> jiff::Timestamp {
     let text = json[member].as_str().unwrap_or_else(|| panic!("no {member} in {json}"));
@@ -43,7 +45,7 @@ fn every_size_comes_back_byte_for_byte() {
 
 #[test]
 fn gigabytes_come_back_byte_for_byte() {
-    if std::env::var("DAYFLY_TIER").as_deref() != Ok("long") {
+    if !is_long_tier() {
         skip("1 GiB and 5 GiB round trips: they run with DAYFLY_TIER=long");
         return;
     }

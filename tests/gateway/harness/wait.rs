@@ -24,3 +24,13 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 pub fn skip(what: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
 }
+
+/// Whether what wants minutes is asked for.
+pub fn is_long_tier() -> bool {
+    std::env::var("DAYFLY_TIER").as_deref() == Ok("long")
+}
+
+/// Says what a test has measured. Past the capture of passing tests, too.
+pub fn tell(what: &str) {
+    let _ = writeln!(std::io::stderr(), "MEASURED: {what}");
+}

@@ -1,0 +1,115 @@
+//! The stages together, without a network: what a gateway is made of, over memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use dayfly::body::Pool;
+use dayfly::budget::Budget;
+use dayfly::clock::{Clock, VirtualClock, Wall};
+use dayfly::crypto::RUN_BYTES;
+use dayfly::entropy::SystemEntropy;
+use dayfly::file::TenantId;
+use dayfly::intake::Digester;
+use dayfly::keyring::{Keys, MemoryKeyring, Slab};
+use dayfly::pipeline::{Parts, Pipeline, Upload};
+use dayfly::policy::Terms;
+use dayfly::receipt::Evidence;
+use dayfly::region::Region;
+use dayfly::shred::Shredder;
+use dayfly::store::MemoryStore;
+use dayfly::table::{LiveFile, Table};
+use dayfly::tasks::{Shutdown, Tasks};
+use dayfly::vault::Vault;
+use futures_util::{TryStreamExt, stream};
+
+/// More than any number of files here needs.
+const MEMORY: u64 = 4 << 30;
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The beginning of an hour, so that no life here crosses into another bucket.
+const START: Duration = Duration::from_secs(1_800_000_000);
+
+/// The stages, with handles on what they are made of.
+pub struct House {
+    pub pipeline: Pipeline,
+    pub keys: Arc<Keys>,
+    pub vault: Arc<Vault>,
+    clock: VirtualClock,
+    region: Region,
+}
+
+impl House {
+    pub fn new(slab: Slab) -> Result<Self> {
+        let clock = VirtualClock::at(Wall::from_unix(START));
+        let (shared, entropy) = (Arc::new(clock.clone()), Arc::new(SystemEntropy));
+        let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
+        let keys = Arc::new(Keys::new(shared.clone(), entropy.clone(), epochs, slab));
+        let region: Region = "eu".parse().ok().context("a region")?;
+        let pool = Pool::new(Budget::of(MEMORY), RUN_BYTES);
+        // Small files rest in memory, and there is no other place.
+        let memory = MemoryStore::new(region, MEMORY / 2);
+        let store = Arc::new(MemoryStore::new(region, 0));
+        let vault = Vault::new(shared.clone(), entropy.clone(), keys.clone(), pool, memory, store);
+        let (vault, table) = (Arc::new(vault), Arc::new(Table::default()));
+        let evidence = Arc::new(Evidence::new(shared.clone(), entropy.clone(), RETENTION));
+        let (shredder, cleaner) = Shredder::new(
+            shared.clone(),
+            keys.clone(),
+            table.clone(),
+            vault.clone(),
+            evidence.clone(),
+        );
+        let tasks = Tasks::default();
+        tasks.spawn(cleaner.run());
+        let pipeline = Pipeline::new(Parts {
+            clock: shared,
+            entropy,
+            keys: keys.clone(),
+            table,
+            vault: vault.clone(),
+            evidence,
+            shredder,
+            tasks,
+            shutdown: Shutdown::default(),
+            runs: 1,
+            min_rate: 0,
+        });
+        Ok(Self { pipeline, keys, vault, clock, region })
+    }
+
+    /// Takes a file in.
+    pub async fn put(&self, ttl: Duration, bytes: usize) -> Result<Arc<LiveFile>> {
+        let (max_bytes, max_live_bytes) = (MEMORY, MEMORY);
+        let terms = Terms { region: self.region, ttl, max_bytes, max_live_bytes };
+        let upload = Upload {
+            input: Box::pin(stream::iter([Ok(Bytes::from(vec![b'x'; bytes]))])),
+            declared: Some(bytes as u64),
+            name: Some("a name.txt".to_owned()),
+            declared_type: None,
+            downloads: None,
+            digester: Digester::default(),
+        };
+        let sealed = self.pipeline.seal(tenant(), &terms, upload).await?;
+        Ok(self.pipeline.publish(sealed)?)
+    }
+
+    /// Reads all of a file, as a request does.
+    pub async fn read(&self, file: &LiveFile) -> Result<()> {
+        let file = self.pipeline.find(file.id, tenant()).context("it is gone")?;
+        let (delivery, _) = self.pipeline.deliver(&file, 0..file.size(), None)?;
+        let read: Vec<Bytes> = delivery.try_collect().await?;
+        let bytes = read.iter().map(Bytes::len).sum::<usize>();
+        ensure!(bytes as u64 == file.size(), "a part of it is missing");
+        Ok(())
+    }
+
+    /// Lets the time come to `end`.
+    pub fn come_to(&self, end: Wall) {
+        self.clock.advance(self.clock.now().wall.until(end));
+    }
+}
+
+fn tenant() -> TenantId {
+    TenantId::of("acme")
+}
