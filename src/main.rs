@@ -25,6 +25,10 @@ const REFUSED: u8 = 78;
 /// Something outlived the gateway that must not (sysexits.h, EX_SOFTWARE).
 const LEFTOVERS: u8 = 70;
 
+/// Freed memory holds nothing, whoever has freed it.
+#[global_allocator]
+static MEMORY: secret::Wiping = secret::Wiping;
+
 fn main() -> ExitCode {
     match jail::role() {
         Some(Role::Zygote) => return jail::zygote_main(),

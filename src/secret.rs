@@ -8,10 +8,12 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 mod locked;
 mod pages;
 mod slab;
+mod wiping;
 
 pub use locked::{AllZero, Locked};
 pub use pages::SlabKind;
 pub use slab::{Slab, SlabError, Slot};
+pub use wiping::Wiping;
 
 /// `N` secret bytes on their short way through the stack: zeroed on drop, never printed.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]

@@ -143,6 +143,8 @@ impl Cleaner {
             match self.next(next).await {
                 Wake::Leftover(leftover) => {
                     again.extend(self.release(leftover, FIRST_RETRY).await);
+                    // Hygiene can wait: requests come first.
+                    tokio::task::yield_now().await;
                 }
                 Wake::Alarm => {
                     let now = self.clock.now().boot;

@@ -9,14 +9,15 @@ use dayfly::body::Pool;
 use dayfly::budget::Budget;
 use dayfly::clock::{Clock, VirtualClock, Wall};
 use dayfly::crypto::RUN_BYTES;
-use dayfly::entropy::SystemEntropy;
+use dayfly::entropy::{SystemEntropy, SystemMachine};
 use dayfly::file::TenantId;
 use dayfly::intake::Digester;
-use dayfly::keyring::{Keys, MemoryKeyring, Slab};
+use dayfly::keyring::{Keys, MemoryKeyring};
 use dayfly::pipeline::{Parts, Pipeline, Upload};
 use dayfly::policy::Terms;
 use dayfly::receipt::Evidence;
 use dayfly::region::Region;
+use dayfly::secret::Slab;
 use dayfly::shred::Shredder;
 use dayfly::store::MemoryStore;
 use dayfly::table::{LiveFile, Table};
@@ -72,6 +73,7 @@ impl House {
             shredder,
             tasks,
             shutdown: Shutdown::default(),
+            machine: Arc::new(SystemMachine::listen()),
             runs: 1,
             min_rate: 0,
         });

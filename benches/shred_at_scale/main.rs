@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use dayfly::keyring::Slab;
+use dayfly::secret::Slab;
 use dayfly::table::LiveFile;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -102,7 +102,7 @@ async fn measure(files: usize, slab: Slab) -> Result<()> {
         let house = house.clone();
         async move { house.pipeline.sweep().await }
     });
-    while house.keys.epochs_held() > 1 {
+    while house.keys.epochs_held().all() > 1 {
         std::hint::spin_loop();
     }
     let dead = start.elapsed();

@@ -13,7 +13,7 @@ const NAP: Duration = Duration::from_secs(1);
 /// A sweeper that was not heard of for this long has slept, with the process or with the machine.
 const ASLEEP: Duration = Duration::from_secs(2);
 /// Files ended before other tasks get a turn.
-const BATCH: usize = 1000;
+const BATCH: usize = 16;
 /// Naps between two looks at old receipts.
 const NAPS_PER_LOOK: u32 = 60;
 

@@ -73,24 +73,26 @@ async fn digests(mut hashes: Vec<Hash>, mut input: StepStream) -> Result<Bytes, 
             tokio::task::coop::consume_budget().await;
         }
     }
-    let digests = hashes.into_iter().map(|hash| (hash.name().to_owned(), hash.hex()));
+    let digests = hashes.iter_mut().map(|hash| (hash.name().to_owned(), hash.hex()));
     let digests: Map<String, Value> = digests.collect();
     Ok(json!({ "checksums": digests }).to_string().into())
 }
 
+/// Boxed, and never moved out of: a hash holds up to a block of the document, and a move would
+/// leave a copy of it on the stack.
 enum Hash {
-    Sha256(Sha256),
-    Sha384(Sha384),
-    Sha512(Sha512),
+    Sha256(Box<Sha256>),
+    Sha384(Box<Sha384>),
+    Sha512(Box<Sha512>),
     Blake3(Box<blake3::Hasher>),
 }
 
 impl Hash {
     fn named(name: &str) -> Option<Self> {
         match name {
-            "sha-256" => Some(Self::Sha256(Sha256::new())),
-            "sha-384" => Some(Self::Sha384(Sha384::new())),
-            "sha-512" => Some(Self::Sha512(Sha512::new())),
+            "sha-256" => Some(Self::Sha256(Box::default())),
+            "sha-384" => Some(Self::Sha384(Box::default())),
+            "sha-512" => Some(Self::Sha512(Box::default())),
             "blake3" => Some(Self::Blake3(Box::default())),
             _ => None,
         }
@@ -114,11 +116,11 @@ impl Hash {
         }
     }
 
-    fn hex(self) -> Value {
+    fn hex(&mut self) -> Value {
         Value::String(match self {
-            Self::Sha256(hash) => HEXLOWER.encode(&hash.finalize()),
-            Self::Sha384(hash) => HEXLOWER.encode(&hash.finalize()),
-            Self::Sha512(hash) => HEXLOWER.encode(&hash.finalize()),
+            Self::Sha256(hash) => HEXLOWER.encode(&hash.finalize_reset()),
+            Self::Sha384(hash) => HEXLOWER.encode(&hash.finalize_reset()),
+            Self::Sha512(hash) => HEXLOWER.encode(&hash.finalize_reset()),
             Self::Blake3(hash) => HEXLOWER.encode(hash.finalize().as_bytes()),
         })
     }

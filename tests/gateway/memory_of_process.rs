@@ -17,7 +17,7 @@ const WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether the gateway wipes memory as it is freed. As long as it does not, what the tests below
 /// find is said aloud, and not held against it.
-const FREED_IS_WIPED: bool = false;
+const FREED_IS_WIPED: bool = true;
 
 /// What was planted, and what has to be ended before it counts as over.
 struct Planter {
