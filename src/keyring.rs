@@ -15,12 +15,16 @@ use crate::entropy::{Entropy, EntropyError};
 use crate::file::{Deadline, Epoch, FileId, Reason};
 use crate::secret::Secret;
 
+mod gate;
+#[cfg(test)]
+mod interleavings;
 mod memory;
 mod slab;
 
 pub use memory::MemoryKeyring;
 pub use slab::{Slab, SlabError, SlabKind};
 
+use gate::Gate;
 use slab::Slot;
 
 /// Keeper of epoch keys, one per deadline bucket.
@@ -134,12 +138,7 @@ pub enum Doomed<'a> {
 pub struct FileKeys {
     file: FileId,
     epoch: Epoch,
-    gate: RwLock<Life>,
-}
-
-enum Life {
-    Live { secret: Slot, deadline: Deadline },
-    Over(Arc<KeysDestroyed>),
+    gate: Gate<Slot, Arc<KeysDestroyed>>,
 }
 
 impl FileKeys {
@@ -151,10 +150,7 @@ impl FileKeys {
     /// The deadline, or `None` once the keys are destroyed.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
-        match &*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
-            Life::Live { deadline, .. } => Some(*deadline),
-            Life::Over(_) => None,
-        }
+        self.gate.deadline()
     }
 
     /// Runs `work` while destruction waits: for one run of chunks, never across an await.
@@ -162,10 +158,7 @@ impl FileKeys {
     /// # Errors
     /// When the keys are destroyed or either clock has reached the deadline.
     pub fn while_alive<T>(&self, now: Now, work: impl FnOnce() -> T) -> Result<T, Gone> {
-        match &*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
-            Life::Live { deadline, .. } if !deadline.is_due(now) => Ok(work()),
-            Life::Live { .. } | Life::Over(_) => Err(Gone),
-        }
+        self.gate.pass(|| now, |_| work()).ok_or(Gone)
     }
 
     /// Brings the deadline forward; returns the one that now holds.
@@ -173,13 +166,7 @@ impl FileKeys {
     /// # Errors
     /// When the keys are destroyed already.
     pub fn shorten(&self, now: Now, ttl: std::time::Duration) -> Result<Deadline, Gone> {
-        match &mut *self.gate.write().unwrap_or_else(PoisonError::into_inner) {
-            Life::Live { deadline, .. } => {
-                *deadline = deadline.shortened(now, ttl);
-                Ok(*deadline)
-            }
-            Life::Over(_) => Err(Gone),
-        }
+        self.gate.shorten(now, ttl).ok_or(Gone)
     }
 }
 
@@ -230,10 +217,12 @@ impl Keys {
         }
         if deadline.epoch() != Epoch::None {
             self.epochs.admit(deadline, &*self.entropy)?;
+            // After a clock step a bucket may begin anew: its new key has not ended.
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.remove(&deadline.epoch());
         }
         let slot = self.slab.put(&secret).ok_or(KeyringError::Full)?;
-        let gate = RwLock::new(Life::Live { secret: slot, deadline });
-        Ok(FileKeys { file, epoch: deadline.epoch(), gate })
+        Ok(FileKeys { file, epoch: deadline.epoch(), gate: Gate::new(slot, deadline) })
     }
 
     /// The key that seals or opens this file's segments, derived afresh: nothing derived is kept.
@@ -241,11 +230,10 @@ impl Keys {
     /// # Errors
     /// When the keys are destroyed or either clock has reached the deadline.
     pub fn input_key(&self, keys: &FileKeys) -> Result<InputKey, Gone> {
-        let life = keys.gate.read().unwrap_or_else(PoisonError::into_inner);
-        let Life::Live { secret, deadline } = &*life else { return Err(Gone) };
-        if deadline.is_due(self.clock.now()) {
-            return Err(Gone);
-        }
+        keys.gate.pass(|| self.clock.now(), |secret| self.derive(keys, secret)).ok_or(Gone)?
+    }
+
+    fn derive(&self, keys: &FileKeys, secret: &Slot) -> Result<InputKey, Gone> {
         let mut file_secret = Secret::<32>::zero();
         self.slab.read(secret, &mut file_secret);
         let mut epoch_key = Secret::<32>::zero();
@@ -264,23 +252,17 @@ impl Keys {
     /// returns that same proof.
     pub fn destroy(&self, keys: &FileKeys, reason: Reason) -> Arc<KeysDestroyed> {
         let now = self.clock.now();
-        let mut life = keys.gate.write().unwrap_or_else(PoisonError::into_inner);
-        let deadline = match &*life {
-            Life::Over(proof) => return proof.clone(),
-            Life::Live { deadline, .. } => *deadline,
-        };
-        // A bucket that has ended takes its key along: swept first, so that the proof may say so.
-        if deadline.is_due(now) {
-            self.sweep_at(now);
-        }
-        let mut gone = vec![(KeyKind::FileSecret, now.wall)];
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        gone.extend(ended.get(&keys.epoch).map(|at| (KeyKind::Epoch, *at)));
-        drop(ended);
-        let proof = Arc::new(KeysDestroyed { file: keys.file, at: now.wall, reason, keys: gone });
-        // Replacing the slot drops it, and dropping a slot wipes it.
-        *life = Life::Over(proof.clone());
-        proof
+        keys.gate.close(|deadline| {
+            // A bucket that has ended takes its key along: swept first, so that the proof says so.
+            if deadline.is_due(now) {
+                self.sweep_at(now);
+            }
+            let mut gone = vec![(KeyKind::FileSecret, now.wall)];
+            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            gone.extend(ended.get(&keys.epoch).map(|at| (KeyKind::Epoch, *at)));
+            drop(ended);
+            Arc::new(KeysDestroyed { file: keys.file, at: now.wall, reason, keys: gone })
+        })
     }
 
     /// Destroys the epoch keys whose bucket has ended; returns how many.

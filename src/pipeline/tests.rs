@@ -18,6 +18,10 @@ use crate::process::{Description, Options, Output, Processor, Registry, Step, St
 use crate::region::Region;
 use crate::store::{Answer, Faults, FaultyStore, MemoryStore};
 
+mod clocks;
+mod model;
+mod simulation;
+
 struct House {
     pipeline: Pipeline,
     keys: Arc<Keys>,
@@ -26,14 +30,21 @@ struct House {
     clock: VirtualClock,
     faults: Faults,
     region: Region,
+    /// Secrets the locked pages can hold.
+    slots: usize,
 }
 
 const ACME: &str = "acme";
 
 fn house() -> House {
     let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(1_800_000_000)));
-    let (shared, entropy) = (Arc::new(clock.clone()), Arc::new(SystemEntropy));
+    house_over(&clock, Arc::new(SystemEntropy))
+}
+
+fn house_over(clock: &VirtualClock, entropy: Arc<dyn Entropy>) -> House {
+    let (clock, shared) = (clock.clone(), Arc::new(clock.clone()));
     let slab = Slab::lock().unwrap();
+    let slots = slab.capacity();
     let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
     let keys = Arc::new(Keys::new(shared.clone(), entropy.clone(), epochs, slab));
     let region: Region = "eu".parse().unwrap();
@@ -65,7 +76,7 @@ fn house() -> House {
         runs: 4,
         min_rate: 0,
     });
-    House { pipeline, keys, vault, budget, clock, faults, region }
+    House { pipeline, keys, vault, budget, clock, faults, region, slots }
 }
 
 impl House {
