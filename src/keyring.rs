@@ -17,10 +17,14 @@ use crate::file::{Deadline, Epoch, FileId, Reason};
 use crate::metrics;
 use crate::secret::{Secret, Slab, Slot};
 
+mod gate;
+#[cfg(test)]
+mod interleavings;
 mod kernel;
 mod keyctl;
 mod memory;
 
+use gate::Gate;
 pub use kernel::{KernelKeyring, ProcessKeyring, Unusable};
 pub use memory::MemoryKeyring;
 
@@ -181,12 +185,13 @@ pub struct FileKeys {
     /// condemned.
     born: u64,
     generation: Arc<AtomicU64>,
-    gate: RwLock<Life>,
+    gate: Gate<Counted, Arc<KeysDestroyed>>,
 }
 
-enum Life {
-    Live { secret: Slot, deadline: Deadline, _counted: Arc<()> },
-    Over(Arc<KeysDestroyed>),
+/// A secret, and a share in the count of those that exist.
+struct Counted {
+    secret: Slot,
+    _share: Arc<()>,
 }
 
 impl FileKeys {
@@ -204,10 +209,7 @@ impl FileKeys {
     /// The deadline, or `None` once the keys are destroyed.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
-        match &*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
-            Life::Live { deadline, .. } if !self.is_condemned() => Some(*deadline),
-            Life::Live { .. } | Life::Over(_) => None,
-        }
+        self.gate.deadline().filter(|_| !self.is_condemned())
     }
 
     /// Whether the secret was wiped in its slot, with all others ([`Keys::condemn`]).
@@ -220,12 +222,8 @@ impl FileKeys {
     /// # Errors
     /// When the keys are destroyed or either clock has reached the deadline.
     pub fn while_alive<T>(&self, now: Now, work: impl FnOnce() -> T) -> Result<T, Gone> {
-        match &*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
-            Life::Live { deadline, .. } if !deadline.is_due(now) && !self.is_condemned() => {
-                Ok(work())
-            }
-            Life::Live { .. } | Life::Over(_) => Err(Gone),
-        }
+        let opened = self.gate.pass(|| now, |_| (!self.is_condemned()).then(work));
+        opened.flatten().ok_or(Gone)
     }
 
     /// Brings the deadline forward; returns the one that now holds.
@@ -233,13 +231,10 @@ impl FileKeys {
     /// # Errors
     /// When the keys are destroyed already.
     pub fn shorten(&self, now: Now, ttl: std::time::Duration) -> Result<Deadline, Gone> {
-        match &mut *self.gate.write().unwrap_or_else(PoisonError::into_inner) {
-            Life::Live { deadline, .. } if !self.is_condemned() => {
-                *deadline = deadline.shortened(now, ttl);
-                Ok(*deadline)
-            }
-            Life::Live { .. } | Life::Over(_) => Err(Gone),
+        if self.is_condemned() {
+            return Err(Gone);
         }
+        self.gate.shorten(now, ttl).ok_or(Gone)
     }
 }
 
@@ -296,12 +291,17 @@ impl Keys {
         }
         let keeper = match deadline.epoch() {
             Epoch::None => "memory",
-            Epoch::Minute(_) | Epoch::Quarter(_) => self.epochs.admit(deadline, &*self.entropy)?,
+            Epoch::Minute(_) | Epoch::Quarter(_) => {
+                let keeper = self.epochs.admit(deadline, &*self.entropy)?;
+                // After a clock step a bucket may begin anew: its new key has not ended.
+                let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+                ended.remove(&deadline.epoch());
+                keeper
+            }
         };
         let secret = self.slab.put(&secret).ok_or(KeyringError::Full)?;
-        let _counted = self.counted.clone();
-        let gate = RwLock::new(Life::Live { secret, deadline, _counted });
-        let generation = self.generation.clone();
+        let counted = Counted { secret, _share: self.counted.clone() };
+        let (gate, generation) = (Gate::new(counted, deadline), self.generation.clone());
         Ok(FileKeys { file, epoch: deadline.epoch(), keeper, born, generation, gate })
     }
 
@@ -311,9 +311,13 @@ impl Keys {
     /// [`KeyringError::Gone`] when the keys are destroyed or either clock has reached the deadline,
     /// [`KeyringError::Full`] when no more memory can be locked.
     pub fn input_key(&self, keys: &FileKeys) -> Result<InputKey, KeyringError> {
-        let life = keys.gate.read().unwrap_or_else(PoisonError::into_inner);
-        let Life::Live { secret, deadline, .. } = &*life else { return Err(Gone.into()) };
-        if deadline.is_due(self.clock.now()) || keys.is_condemned() {
+        let now = || self.clock.now();
+        let derived = keys.gate.pass(now, |counted| self.derive(keys, &counted.secret));
+        derived.unwrap_or(Err(KeyringError::Gone(Gone)))
+    }
+
+    fn derive(&self, keys: &FileKeys, secret: &Slot) -> Result<InputKey, KeyringError> {
+        if keys.is_condemned() {
             return Err(Gone.into());
         }
         let mut file_secret = Secret::<32>::zero();
@@ -338,27 +342,21 @@ impl Keys {
     /// returns that same proof.
     pub fn destroy(&self, keys: &FileKeys, reason: Reason) -> Arc<KeysDestroyed> {
         let now = self.clock.now();
-        let mut life = keys.gate.write().unwrap_or_else(PoisonError::into_inner);
-        let deadline = match &*life {
-            Life::Over(proof) => return proof.clone(),
-            Life::Live { deadline, .. } => *deadline,
-        };
-        // A bucket that has ended takes its key along: swept first, so that the proof may say so.
-        if deadline.is_due(now) {
-            self.sweep_at(now);
-        }
-        let mut gone = vec![(KeyKind::FileSecret, now.wall)];
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = ended.get(&keys.epoch).copied();
-        let condemned = keys.is_condemned().then_some(now.wall);
-        if keys.epoch != Epoch::None {
-            gone.extend(ended.or(condemned).map(|at| (KeyKind::Epoch, at)));
-        }
-        let reason = if keys.is_condemned() { Reason::KeyLost } else { reason };
-        let proof = Arc::new(KeysDestroyed { file: keys.file, at: now.wall, reason, keys: gone });
-        // Replacing the slot drops it, and dropping a slot wipes it.
-        *life = Life::Over(proof.clone());
-        proof
+        keys.gate.close(|deadline| {
+            // A bucket that has ended takes its key along: swept first, so that the proof says so.
+            if deadline.is_due(now) {
+                self.sweep_at(now);
+            }
+            let mut gone = vec![(KeyKind::FileSecret, now.wall)];
+            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            let ended = ended.get(&keys.epoch).copied();
+            let condemned = keys.is_condemned().then_some(now.wall);
+            if keys.epoch != Epoch::None {
+                gone.extend(ended.or(condemned).map(|at| (KeyKind::Epoch, at)));
+            }
+            let reason = if keys.is_condemned() { Reason::KeyLost } else { reason };
+            Arc::new(KeysDestroyed { file: keys.file, at: now.wall, reason, keys: gone })
+        })
     }
 
     /// Destroys the epoch keys whose bucket has ended; returns how many.

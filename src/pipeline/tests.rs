@@ -19,6 +19,10 @@ use crate::region::Region;
 use crate::secret::Slab;
 use crate::store::{Answer, Faults, FaultyStore, MemoryStore};
 
+mod clocks;
+mod model;
+mod simulation;
+
 struct House {
     pipeline: Pipeline,
     keys: Arc<Keys>,
@@ -28,6 +32,8 @@ struct House {
     machine: Arc<Copied>,
     faults: Faults,
     region: Region,
+    /// Secrets the locked pages can hold.
+    slots: usize,
 }
 
 const ACME: &str = "acme";
@@ -44,8 +50,13 @@ impl Machine for Copied {
 
 fn house() -> House {
     let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(1_800_000_000)));
-    let (shared, entropy) = (Arc::new(clock.clone()), Arc::new(SystemEntropy));
+    house_over(&clock, Arc::new(SystemEntropy))
+}
+
+fn house_over(clock: &VirtualClock, entropy: Arc<dyn Entropy>) -> House {
+    let (clock, shared) = (clock.clone(), Arc::new(clock.clone()));
     let slab = Slab::lock().unwrap();
+    let slots = slab.capacity();
     let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
     let keys = Arc::new(Keys::new(shared.clone(), entropy.clone(), epochs, slab));
     let region: Region = "eu".parse().unwrap();
@@ -78,7 +89,7 @@ fn house() -> House {
         runs: 4,
         min_rate: 0,
     });
-    House { pipeline, keys, vault, budget, clock, machine, faults, region }
+    House { pipeline, keys, vault, budget, clock, machine, faults, region, slots }
 }
 
 impl House {
