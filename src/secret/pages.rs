@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap, mmap_anonymous, munmap};
-use zeroize::Zeroize;
 
 /// What kind of pages the machine gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +102,8 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        self.all().zeroize();
+        // Whoever handed out parts of it has wiped those; wiping the rest would only touch pages
+        // that were never used.
         // SAFETY: the mapping is ours, and whoever hands out parts of it keeps self alive.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.bytes) };
     }

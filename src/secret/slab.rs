@@ -107,6 +107,13 @@ impl Drop for Slot {
     }
 }
 
+impl Drop for Slots {
+    fn drop(&mut self) {
+        let used = self.fresh as usize * SLOT_BYTES;
+        self.pages.all()[..used].zeroize();
+    }
+}
+
 impl Slots {
     fn claim(&mut self) -> Option<u32> {
         if let Some(index) = self.free.pop() {
