@@ -10,7 +10,7 @@ use crate::body::{BodyError, Buffer};
 use crate::file::TenantId;
 
 use super::aead::{CipherError, Implementation};
-use super::derive::{InputKey, SegmentKeys};
+use super::derive::{InputKey, SegmentKeys, wipe_cipher_stack};
 use super::header::{HEADER_BYTES, Header};
 use super::layout::{COMMITMENT_BYTES, Layout, PREFIX_BYTES, SALT_BYTES, TAG_BYTES};
 
@@ -128,6 +128,7 @@ impl Opener {
         sealed: &mut [u8],
     ) -> Result<usize, OpenError> {
         let opened = self.try_open_chunks(chunks, sealed);
+        wipe_cipher_stack();
         if opened.is_err() {
             sealed.zeroize();
         }

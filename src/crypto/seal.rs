@@ -9,7 +9,7 @@ use crate::entropy::{Entropy, EntropyError, random};
 use crate::file::TenantId;
 
 use super::aead::{CipherError, Implementation};
-use super::derive::{InputKey, SegmentKeys};
+use super::derive::{InputKey, SegmentKeys, wipe_cipher_stack};
 use super::header::{HEADER_BYTES, Header};
 use super::layout::{
     CHUNK_BYTES, COMMITMENT_BYTES, PREFIX_BYTES, RUN_CHUNKS, SALT_BYTES, TAG_BYTES,
@@ -215,6 +215,12 @@ impl OpenRun {
         sealer: &mut Sealer,
         frame: &mut Bytes,
     ) -> Result<Filled, CipherError> {
+        let filled = self.take(sealer, frame);
+        wipe_cipher_stack();
+        filled
+    }
+
+    fn take(&mut self, sealer: &mut Sealer, frame: &mut Bytes) -> Result<Filled, CipherError> {
         while !frame.is_empty() {
             if self.chunks == RUN_CHUNKS {
                 return Ok(Filled::Run);
@@ -250,7 +256,9 @@ impl OpenRun {
 
     /// The last run: seals the chunk that was begun, be it empty.
     pub(super) fn finish(mut self, mut sealer: Sealer) -> Result<SealedRun, CipherError> {
-        self.seal_chunk(&mut sealer)?;
+        let sealed = self.seal_chunk(&mut sealer);
+        wipe_cipher_stack();
+        sealed?;
         Ok(SealedRun { sealed: self.buffer, end: Some(sealer.end()) })
     }
 }
