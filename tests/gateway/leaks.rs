@@ -83,11 +83,17 @@ fn markers_reach_no_log_no_number_and_no_error() {
 /// Does with planted text what a day brings: uploads, downloads, processing, deletes, broken ones.
 fn a_day(client: &Client, plant: &Plant) {
     let long = plant.text(3 << 20);
+    let name = String::from_utf8(plant.text(48)).unwrap().replace(' ', "%20");
     for size in [100, 20_000, 300_000, 3 << 20] {
         let kept = client.upload("", &long[..size]);
         client.download(&kept).expect(200);
-        let gone = client.put(format!("/v1/files/{}", plant.word().repeat(6)), &long[..size]);
-        client.delete(format!("/v1/files/{}", gone.expect(201).text("id"))).expect(200);
+        let gone = client.put(format!("/v1/files/{name}"), &long[..size]).expect(201);
+        // The scan must be able to see this name, or finding none of it would say nothing.
+        assert!(
+            plant.is_in(gone.text("name").as_bytes()),
+            "the planted name is one the scan finds"
+        );
+        client.delete(format!("/v1/files/{}", gone.text("id"))).expect(200);
     }
     let words = String::from_utf8(plant.text(4000)).unwrap();
     for document in

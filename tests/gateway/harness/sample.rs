@@ -144,11 +144,6 @@ impl Plant {
         self.word.repeat(length.div_ceil(8))
     }
 
-    /// The word without its space.
-    pub fn word(&self) -> &str {
-        std::str::from_utf8(&self.word[..7]).unwrap()
-    }
-
     /// Whether 16 bytes of the text stand anywhere in `bytes`.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
         let turned: Vec<[u8; 8]> = (0..8)
