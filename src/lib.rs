@@ -21,7 +21,7 @@
 //! 5 flow       pipeline (the one place where the order of stages is written; the sweeper)
 //! 4 stages     shred   intake   process (one file per processor; the worker's entry)   deliver
 //! 3 keepers    policy   table (live files)   receipt (evidence)   vault (seal, open, placement)
-//! 2 edges      store (memory, local)   jail (starts and confines, knows no processor)
+//! 2 edges      egress (the one HTTP client)   store (memory, local)   jail (starts and confines)
 //! 1 substance  file   problem (slug, status, title)   crypto (segment format)   keyring
 //! 0 words      clock   entropy   region   secret   metrics   tasks   disk   budget   body
 //! ```
@@ -55,6 +55,7 @@ pub mod config;
 pub mod crypto;
 pub mod deliver;
 pub mod disk;
+pub mod egress;
 pub mod entropy;
 pub mod file;
 pub mod http;
