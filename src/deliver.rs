@@ -15,10 +15,12 @@ use crate::table::{Claim, LiveFile};
 mod conditions;
 mod confirm;
 mod progress;
+mod webhook;
 
 pub use conditions::{Conditions, Selection};
 pub use confirm::Unconfirmed;
 pub use progress::Progress;
+pub use webhook::{Heard, Message, Webhook};
 
 /// What is done once a delivery has ended: the file, and whether all of it was handed on.
 pub type WhenEnded = Box<dyn FnOnce(&Arc<LiveFile>, bool) + Send>;

@@ -29,8 +29,10 @@ mod caller;
 mod content;
 mod cors;
 mod disposition;
+mod events;
 mod files;
 mod guard;
+mod jobs;
 mod leftover;
 mod pages;
 mod problem;
@@ -99,6 +101,7 @@ type Shared = Arc<Gate>;
     tags(
         (name = "files", description = "Take files in, hand them out, forget them"),
         (name = "processing", description = "Bytes in, result out, nothing left behind"),
+        (name = "jobs", description = "Work that is asked for now and fetched later"),
         (name = "receipts", description = "What was accepted, and that it was destroyed"),
         (name = "instance", description = "What this gateway is and allows"),
         (name = "pages", description = "These pages")
@@ -130,6 +133,9 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(upload::put_named, files::show, files::shorten, files::delete))
         .routes(routes!(content::read))
         .routes(routes!(process::run))
+        .routes(routes!(jobs::create, jobs::list))
+        .routes(routes!(jobs::show, jobs::cancel))
+        .routes(routes!(events::follow))
         .routes(routes!(files::receipt))
         .routes(routes!(about::processors))
         .routes(routes!(about::regions))

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use crate::body::BodyError;
 use crate::clock::Clock;
 use crate::deliver::Delivery;
+use crate::egress::Egress;
 use crate::entropy::{Entropy, EntropyError, Machine};
 use crate::file::{Deadline, FileId, Reason, TenantId, TtlError};
 use crate::intake::{Limits, Pace};
@@ -19,16 +18,22 @@ use crate::policy::Terms;
 use crate::process::ProcessError;
 use crate::receipt::{Evidence, Receipt};
 use crate::shred::Shredder;
-use crate::table::{Census, Claim, ClaimError, Claims, LiveFile, Nursery, Quotas, Table};
+use crate::table::{Census, Claim, ClaimError, Claims, Jobs, LiveFile, Nursery, Quotas, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::{Record, Vault};
 
+mod jobs;
 mod run;
 mod sweep;
+mod turns;
 mod upload;
 
-pub use run::{Job, Ran};
+pub use jobs::Order;
+pub use run::{Ran, Run};
 pub use upload::{Sealed, Upload};
+
+/// A job, and why it failed.
+pub type AnyJob = crate::table::Job<PipelineError>;
 
 /// Why a stage refused or failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +57,12 @@ pub enum PipelineError {
     /// No download is left.
     #[error("the file's downloads are used up")]
     Downloaded,
+    /// The file that a job works on has ended.
+    #[error("the job's source is gone")]
+    Lost(FileId, Reason),
+    /// As many of the tenant's jobs as there may be have not ended yet.
+    #[error("the tenant has too many jobs")]
+    TooManyJobs,
 }
 
 impl From<ClaimError> for PipelineError {
@@ -78,11 +89,16 @@ pub struct Pipeline {
     pub(crate) shredder: Shredder,
     pub(crate) tasks: Tasks,
     pub(crate) shutdown: Shutdown,
-    pub(crate) queue: Arc<Semaphore>,
+    pub(crate) egress: Egress,
+    jobs: Arc<Jobs<PipelineError>>,
+    crew: jobs::Crew,
+    turns: turns::Turns,
     pub(crate) machine: Arc<dyn Machine>,
     beat: sweep::Beat,
     // Configuration.
     pub(crate) min_rate: u64,
+    /// Processing requests of one tenant that may wait for a worker.
+    runs: usize,
 }
 
 /// Everything a [`Pipeline`] is made of.
@@ -97,7 +113,10 @@ pub struct Parts {
     pub tasks: Tasks,
     pub shutdown: Shutdown,
     pub machine: Arc<dyn Machine>,
-    /// Runs that may want a worker at a time, those that wait for one included.
+    pub egress: Egress,
+    /// Workers there are: as many documents are worked on at a time.
+    pub workers: usize,
+    /// Processing requests of one tenant that may wait for a worker.
     pub runs: usize,
     /// The least rate of a body, bytes per second; 0 for none.
     pub min_rate: u64,
@@ -120,8 +139,12 @@ impl Pipeline {
             shutdown: parts.shutdown,
             machine: parts.machine,
             beat: sweep::Beat::default(),
-            queue: Arc::new(Semaphore::new(parts.runs)),
+            egress: parts.egress,
+            jobs: Arc::default(),
+            crew: jobs::Crew::default(),
+            turns: turns::Turns::new(parts.workers),
             min_rate: parts.min_rate,
+            runs: parts.runs,
         }
     }
 

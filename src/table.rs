@@ -19,12 +19,14 @@ use crate::store::BlobId;
 mod claims;
 mod cut;
 mod idempotency;
+mod jobs;
 mod nursery;
 mod quota;
 
 pub use claims::{CONFIRM_WITHIN, CONTINUE_WITHIN, Claim, ClaimError, Claims};
 pub use cut::Cut;
 pub use idempotency::{Fingerprint, Idempotency, Outcome, Running, Seen};
+pub use jobs::{Job, Jobs, KEPT_AFTER, NoJob, Stop, Wish};
 pub use nursery::{Closed, Nursery};
 pub use quota::{Quotas, Reservation};
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
@@ -16,6 +17,7 @@ use crate::budget::Budget;
 use crate::clock::{Clock, within};
 use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, private_dir};
+use crate::egress::Egress;
 use crate::entropy::{EntropyError, random};
 use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
 use crate::jail::{Jail, JailError, Limits, Zygote};
@@ -34,7 +36,7 @@ use crate::table::{Idempotency, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::Vault;
 
-/// Processing requests that may be under way for each worker: one at work, the others waiting.
+/// Processing requests of one tenant that may wait, for each worker.
 const RUNS_PER_WORKER: usize = 8;
 
 /// Why a gateway cannot start: exit status 78, with what to do about it.
@@ -92,6 +94,7 @@ pub struct Gateway {
     shutdown: Shutdown,
     drained: Shutdown,
     listeners: Vec<Listener>,
+    drain: Duration,
 }
 
 /// The parts that hold files, before anything listens.
@@ -163,6 +166,7 @@ impl Gateway {
             shutdown: core.shutdown,
             drained,
             listeners,
+            drain: settings.drain,
         })
     }
 
@@ -187,6 +191,7 @@ impl Gateway {
     pub async fn run(self) -> Stopped {
         self.tasks.spawn(self.pipeline.clone().sweep_forever());
         self.tasks.spawn(self.pipeline.clone().drain());
+        let jobs = self.tasks.spawn(self.pipeline.clone().wind_down(self.drain));
         let connections: Vec<Tasks> =
             self.listeners.iter().map(|listener| listener.connections.clone()).collect();
         let serving: Vec<_> =
@@ -197,9 +202,11 @@ impl Gateway {
             drop(listener.await);
             self.drained.begin();
         }
+        // As with the listeners: what went wrong there shows in what was left.
+        drop(jobs.await);
         self.pipeline.forget_all();
         drop(self.rules);
-        let patience = std::time::Duration::from_secs(5);
+        let patience = Duration::from_secs(5);
         within(&*self.clock, patience, self.pipeline.cleaned()).await;
         let panicked = connections.iter().map(Tasks::panicked).sum::<u64>();
         Stopped {
@@ -247,6 +254,7 @@ impl Core {
             evidence.clone(),
         );
         tasks.spawn(cleaner.run());
+        let workers = settings.workers.count.unwrap_or_else(cores).get();
         let pipeline = Pipeline::new(Parts {
             clock: clock.clone(),
             entropy,
@@ -258,7 +266,9 @@ impl Core {
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
             machine: seams.machine.clone(),
-            runs: settings.workers.count.unwrap_or_else(cores).get() * RUNS_PER_WORKER,
+            egress: Egress::new(clock.clone(), tasks.clone(), settings.insecure_loopback),
+            workers,
+            runs: workers * RUNS_PER_WORKER,
             min_rate: settings.min_rate,
         });
         Ok(Self { clock, budget, pool, keys, pages, vault, store_name, pipeline, tasks, shutdown })

@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use super::caller::Caller;
 use super::guard::json;
-use super::query::{Query, number, ttl};
+use super::query::{Query, ttl};
 use super::segment::Segment;
 use super::{Gate, Problem, body};
 use crate::file::{FileId, Reason};
@@ -22,8 +22,6 @@ use crate::wire;
 
 /// The longest JSON body, bytes.
 const MOST_JSON: u64 = 16 << 10;
-const MOST_LISTED: u64 = 1000;
-const LISTED: u64 = 100;
 
 /// Your live files, newest first.
 #[utoipa::path(
@@ -45,21 +43,8 @@ pub(super) async fn list(
     caller.require(|roles| roles.client)?;
     let query = Query::parse(request.uri(), &["limit", "cursor"])?;
     caller.throttle(&gate)?;
-    let limit = match query.get("limit").map(number) {
-        None => LISTED,
-        Some(Some(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
-        Some(_) => {
-            return Err(Problem::because(Slug::BadRequest, "limit is a number from 1 to 1000."));
-        }
-    };
-    let cursor = match query.get("cursor").map(number) {
-        None => None,
-        Some(Some(cursor)) => Some(cursor),
-        Some(None) => {
-            return Err(Problem::because(Slug::BadRequest, "cursor is not one of a list's."));
-        }
-    };
-    let (files, next) = gate.pipeline.list(caller.tenant_id(), cursor, limit as usize);
+    let (cursor, limit) = query.page()?;
+    let (files, next) = gate.pipeline.list(caller.tenant_id(), cursor, limit);
     // A file that dies between the listing and the look at its record is simply not shown.
     let shown = files.iter().filter(|file| !is_used_up(file));
     let files = shown.filter_map(|file| view(&gate, file).ok()).collect();
@@ -201,7 +186,7 @@ pub(super) fn find(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFil
 
 /// As [`find`], for all but the delivery that may go on. A file whose downloads have all left is
 /// gone: a client that stays connected and silent for as long as is waited here has everything.
-async fn usable(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFile>, Problem> {
+pub(super) async fn usable(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFile>, Problem> {
     let file = find(gate, caller, id)?;
     let Some(claims) = file.claims.as_ref().filter(|claims| claims.are_used_up()) else {
         return Ok(file);
@@ -240,6 +225,7 @@ pub(super) fn view(gate: &Gate, file: &Arc<LiveFile>) -> Result<wire::File, Prob
             content: format!("/v1/files/{}/content", file.id),
             receipt: format!("/v1/receipts/{}", file.id),
         },
+        job: None,
     })
 }
 
@@ -277,8 +263,11 @@ fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
 }
 
 async fn read_json<T: serde::de::DeserializeOwned>(gate: &Gate, body: Body) -> Result<T, Problem> {
-    let bytes = body::small(body, MOST_JSON, &*gate.clock).await?;
-    serde_json::from_slice(&bytes).map_err(|_| {
+    from_json(&body::small(body, MOST_JSON, &*gate.clock).await?)
+}
+
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|_| {
         Problem::because(Slug::BadRequest, "The body is not the JSON object this request takes.")
     })
 }

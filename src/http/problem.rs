@@ -72,6 +72,18 @@ impl Problem {
         Self::new(slug).retry_after(seconds)
     }
 
+    /// The same as a part of a job, which no single request has failed.
+    #[must_use]
+    pub fn of_job(&self) -> wire::JobProblem {
+        wire::JobProblem {
+            kind: format!("/problems/{}", self.slug.as_str()),
+            title: self.slug.title(),
+            status: self.slug.status(),
+            detail: self.detail.clone().into_owned(),
+            receipt: self.receipt.map(|file| format!("/v1/receipts/{file}")),
+        }
+    }
+
     /// The document, once the request's id is known.
     pub(super) fn render(self, request_id: &str) -> Response {
         let document = wire::Problem {
@@ -120,6 +132,12 @@ impl From<PipelineError> for Problem {
             PipelineError::Expired => Self::new(Slug::Expired),
             PipelineError::Stopped => Self::later(Slug::ShuttingDown, 30),
             PipelineError::Downloaded => Self::new(Slug::Downloaded),
+            PipelineError::Lost(file, reason) => Self::gone(file, reason),
+            PipelineError::TooManyJobs => Self::because(
+                Slug::QuotaExceeded,
+                "As many of the tenant's jobs as there may be have not ended yet.",
+            )
+            .retry_after(60),
         }
     }
 }

@@ -8,13 +8,14 @@ use zeroize::Zeroize;
 
 use super::{Pipeline, PipelineError};
 use crate::body::{BodyError, ByteStream};
-use crate::clock::{Now, within};
+use crate::clock::{Now, Wall, within};
 use crate::entropy::random;
 use crate::file::{Deadline, FileId, Reason, Role, TenantId};
 use crate::intake::{Digester, Intake, Taken, media_type};
 use crate::metrics;
 use crate::policy::Terms;
 use crate::receipt::Acceptance;
+use crate::region::Region;
 use crate::shred::Shredder;
 use crate::table::{
     Claims, Closed, Cut, Fingerprint, Kind, LiveFile, Nursery, Origin, Place, Segment,
@@ -34,12 +35,14 @@ pub struct Upload {
 
 /// A file that is sealed but not yet known to anybody. Dropped, it is forgotten without a trace.
 pub struct Sealed {
-    unborn: Unborn,
-    created: Now,
-    segment: Segment,
-    record: Record,
-    downloads: Option<u64>,
-    taken: Taken,
+    pub(super) unborn: Unborn,
+    pub(super) created: Now,
+    pub(super) segment: Segment,
+    pub(super) record: Record,
+    pub(super) downloads: Option<u64>,
+    pub(super) taken: Taken,
+    /// Processors that have had its plaintext already.
+    pub(super) handed_to: Vec<String>,
 }
 
 /// Keys of a file that is not complete: destroyed on drop, whatever became of the request.
@@ -79,6 +82,11 @@ impl Drop for Unborn {
     }
 }
 
+/// When it ends: an output may live shorter than the deadline it is sealed with.
+pub(super) fn expires_at(origin: &Origin) -> Wall {
+    origin.keys.deadline().unwrap_or(origin.deadline).expires_at()
+}
+
 impl Sealed {
     /// The keyed hash over request and body, if one was asked for.
     pub fn fingerprint(&mut self) -> Option<Fingerprint> {
@@ -94,12 +102,21 @@ impl Pipeline {
         terms: &Terms,
         now: Now,
     ) -> Result<Unborn, PipelineError> {
-        let deadline = Deadline::fix(now, terms.ttl)?;
+        self.cradle(tenant, terms.region, Deadline::fix(now, terms.ttl)?)
+    }
+
+    /// Draws keys that live until a deadline that stands already.
+    pub(super) fn cradle(
+        &self,
+        tenant: TenantId,
+        region: Region,
+        deadline: Deadline,
+    ) -> Result<Unborn, PipelineError> {
         let file = FileId::draw(&*self.entropy)?;
         let keys = Arc::new(self.keys.create(file, deadline)?);
         let (shredder, nursery, blobs) = (self.shredder.clone(), self.nursery.clone(), Vec::new());
         let entered = nursery.enter(&keys);
-        let origin = Some(Origin { keys, tenant, region: terms.region, deadline });
+        let origin = Some(Origin { keys, tenant, region, deadline });
         let unborn = Unborn { shredder, nursery, origin, blobs, reason: Reason::Failed };
         entered.map(|()| unborn).map_err(|Closed| PipelineError::Stopped)
     }
@@ -156,7 +173,8 @@ impl Pipeline {
         };
         // The first bytes have told the type; nothing plain is kept while other parts arrive.
         taken.head.zeroize();
-        Ok(Sealed { unborn, created, segment, record, downloads: upload.downloads, taken })
+        let (downloads, handed_to) = (upload.downloads, Vec::new());
+        Ok(Sealed { unborn, created, segment, record, downloads, taken, handed_to })
     }
 
     /// Makes files known together: all of them, or none.
@@ -169,9 +187,7 @@ impl Pipeline {
             match self.publish(one) {
                 Ok(file) => files.push(file),
                 Err(error) => {
-                    for file in &files {
-                        self.shredder.shred(file, Reason::Failed);
-                    }
+                    self.discard(&files);
                     return Err(error);
                 }
             }
@@ -179,12 +195,19 @@ impl Pipeline {
         Ok(files)
     }
 
+    /// Shreds files that were published for a request that has failed after all.
+    pub fn discard(&self, files: &[Arc<LiveFile>]) {
+        for file in files {
+            self.shredder.shred(file, Reason::Failed);
+        }
+    }
+
     /// Makes a sealed file known: from here on it has a receipt and can be asked for.
     ///
     /// # Errors
     /// When its keys died meanwhile, or the random source fails.
     pub fn publish(&self, sealed: Sealed) -> Result<Arc<LiveFile>, PipelineError> {
-        let Sealed { unborn, created, segment, record, downloads, taken } = sealed;
+        let Sealed { unborn, created, segment, record, downloads, taken, handed_to } = sealed;
         let origin = unborn.origin()?;
         let id = origin.keys.file();
         let record = self.vault.seal_record(origin, &record)?;
@@ -195,11 +218,11 @@ impl Pipeline {
             tenant: origin.tenant,
             region: origin.region,
             accepted_at: created.wall,
-            expires_at: origin.deadline.expires_at(),
+            expires_at: expires_at(origin),
             keyring: origin.keys.keeper(),
             commitments: vec![segment.commitment],
             blobs: vec![self.vault.store_name(segment.place)],
-            handed_to: Vec::new(),
+            handed_to,
         })?;
         let file = Arc::new(LiveFile {
             id,
