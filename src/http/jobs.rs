@@ -34,6 +34,9 @@ const MOST_SOURCES: usize = 100;
 /// Bytes of a webhook's URL.
 const LONGEST_URL: usize = 2048;
 
+/// Names and values.
+type Pairs = Vec<(String, String)>;
+
 /// Orders a job: steps that run on files when their turn comes.
 ///
 /// Its outputs are files, with their source's deadline or the earlier one that is asked for here.
@@ -184,9 +187,7 @@ async fn find(
 }
 
 /// Options as pairs, a step's own ones as `step.option`; a password comes apart from them.
-fn options(
-    asked: &Map<String, Value>,
-) -> Result<(Vec<(String, String)>, Option<Password>), Problem> {
+fn options(asked: &Map<String, Value>) -> Result<(Pairs, Option<Password>), Problem> {
     let (mut pairs, mut password) = (Vec::new(), None);
     let mut take = |prefix: Option<&str>, key: &str, value: &Value| {
         let text = match value {

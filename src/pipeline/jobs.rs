@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select, select_all};
 use tokio::sync::watch;
 
-use super::turns::{Lane, Turn};
+use super::turns::{Lane, Place, Turn};
 use super::{Pipeline, PipelineError};
 use crate::body::BodyError;
 use crate::clock::within;
@@ -148,20 +148,36 @@ impl Pipeline {
             NoJob::Full => PipelineError::TooManyJobs,
             NoJob::Closed(_) => PipelineError::Stopped,
         })?;
-        let counted = (self.crew.attending.count(), self.crew.unfinished.count());
+        // In line before this returns: jobs of one tenant begin in the order they came.
+        let place = self.turns.line_up(tenant, Lane::Job);
+        let (attending, unfinished) =
+            (self.crew.attending.count(), self.crew.unfinished.count());
         let (this, terms, own) = (self.clone(), *terms, job.clone());
         self.tasks.spawn(async move {
-            let (_attending, unfinished) = counted;
-            Box::pin(this.see_through(&own, queued, &terms, &order)).await;
-            drop(unfinished);
-            let webhook = order.webhook;
-            drop(order.sources);
-            if let Some(webhook) = webhook {
-                let telling = Box::pin(this.notify(&own, &webhook));
-                select(telling, std::pin::pin!(this.crew.over.fired())).await;
-            }
+            this.attend(own, (queued, place), terms, order, unfinished).await;
+            // Last of all: who waits for this finds nothing of the job held any more.
+            drop(attending);
         });
         Ok(job)
+    }
+
+    /// Everything that is done about one job.
+    async fn attend(
+        &self,
+        job: Arc<super::AnyJob>,
+        waiting: (Queued, Place),
+        terms: Terms,
+        order: Order,
+        unfinished: Counted,
+    ) {
+        Box::pin(self.see_through(&job, waiting, &terms, &order)).await;
+        drop(unfinished);
+        let webhook = order.webhook;
+        drop((order.sources, order.recipe));
+        if let Some(webhook) = webhook {
+            let telling = Box::pin(self.notify(&job, &webhook));
+            select(telling, std::pin::pin!(self.crew.over.fired())).await;
+        }
     }
 
     /// A tenant's own job.
@@ -205,6 +221,11 @@ impl Pipeline {
         }
     }
 
+    /// Completes once no job is looked after any more.
+    pub(super) async fn jobs_are_over(&self) {
+        self.crew.attending.is_zero().await;
+    }
+
     /// Whether jobs wait or run.
     #[must_use]
     pub(super) fn has_unfinished_jobs(&self) -> bool {
@@ -222,19 +243,19 @@ impl Pipeline {
         self.crew.unfinished.is_zero().await;
         within(&*self.clock, LAST_WORDS, self.crew.attending.is_zero()).await;
         self.crew.over.fire();
-        self.crew.attending.is_zero().await;
+        self.jobs_are_over().await;
     }
 
     /// From its place in the queue to its end.
     async fn see_through(
         &self,
         job: &super::AnyJob,
-        queued: Queued,
+        (queued, place): (Queued, Place),
         terms: &Terms,
         order: &Order,
     ) {
         let halt = std::pin::pin!(halted(job, &order.sources));
-        let turn = std::pin::pin!(self.turn(job.tenant));
+        let turn = std::pin::pin!(self.turn(place));
         let (turn, halt) = match select(halt, turn).await {
             Either::Left((halt, _)) => return self.end_early(job, queued, halt),
             Either::Right((turn, halt)) => (turn, halt),
@@ -311,15 +332,17 @@ impl Pipeline {
     }
 
     /// A slot, and memory to begin with.
-    async fn turn(&self, tenant: TenantId) -> Turn {
+    async fn turn(&self, mut place: Place) -> Turn {
         loop {
-            let turn = self.turns.take(tenant, Lane::Job).await;
+            let tenant = place.tenant();
+            let turn = place.turn().await;
             if self.vault.admit(None).await.is_ok() {
                 return turn;
             }
             // Others may have a use for the slot that needs no memory.
             drop(turn);
             self.clock.sleep(FIRST_PAUSE).await;
+            place = self.turns.line_up(tenant, Lane::Job);
         }
     }
 
@@ -336,7 +359,7 @@ impl Pipeline {
                     drop(turn);
                     self.clock.sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    turn = self.turn(bench.tenant()).await;
+                    turn = self.turn(self.turns.line_up(bench.tenant(), Lane::Job)).await;
                 }
                 done => return done,
             }

@@ -55,6 +55,31 @@ pub struct Turn {
     tenant: TenantId,
 }
 
+/// A place in the line.
+pub struct Place {
+    turns: Turns,
+    tenant: TenantId,
+    lane: Lane,
+    turn: oneshot::Receiver<Turn>,
+}
+
+impl Place {
+    pub const fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Waits until its turn has come.
+    pub async fn turn(mut self) -> Turn {
+        loop {
+            if let Ok(turn) = self.turn.await {
+                return turn;
+            }
+            // Nobody drops a waiter that still waits; if somebody did, this one lines up again.
+            self = self.turns.line_up(self.tenant, self.lane);
+        }
+    }
+}
+
 impl Turns {
     /// As many slots as there are workers.
     #[must_use]
@@ -69,20 +94,18 @@ impl Turns {
 
     /// Waits for a slot. Dropped, it leaves the line.
     pub async fn take(&self, tenant: TenantId, lane: Lane) -> Turn {
-        loop {
-            let (waiter, turn) = oneshot::channel();
-            self.stand_in_line(tenant, lane, waiter);
-            self.pass_on();
-            // A sender is only ever dropped with its receiver, so the loop runs once.
-            if let Ok(turn) = turn.await {
-                return turn;
-            }
-        }
+        self.line_up(tenant, lane).turn().await
     }
 
-    fn stand_in_line(&self, tenant: TenantId, lane: Lane, waiter: oneshot::Sender<Turn>) {
+    /// Takes the last place in the line. Dropped, it leaves the line.
+    #[must_use]
+    pub fn line_up(&self, tenant: TenantId, lane: Lane) -> Place {
+        let (waiter, turn) = oneshot::channel();
         let mut line = self.line();
         line.tenants.entry(tenant).or_default().lane(lane).push_back(waiter);
+        drop(line);
+        self.pass_on();
+        Place { turns: self.clone(), tenant, lane, turn }
     }
 
     /// A tenant's own that wait in a lane.

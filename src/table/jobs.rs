@@ -2,7 +2,7 @@
 //!
 //! A record holds no name, no type and no address of a file's content. It lives until its job's
 //! deadline and [`KEPT_AFTER`] more, so that an end by deadline can still be asked for; where a
-//! tenant has [`MOST`] of them, the oldest that has ended makes room.
+//! tenant has [`MOST_JOBS`] of them, the oldest that has ended makes room.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -18,7 +18,7 @@ use crate::job::{Board, JobId, State};
 use crate::region::Region;
 
 /// Jobs one tenant may have, those that have ended included.
-pub const MOST: usize = 10_000;
+pub const MOST_JOBS: usize = 10_000;
 
 /// How long a job can be asked for after its deadline.
 pub const KEPT_AFTER: Duration = Duration::from_mins(10);
@@ -145,7 +145,7 @@ impl<F> Jobs<F> {
     pub fn has_room(&self, tenant: TenantId) -> bool {
         let rows = self.rows();
         let theirs = rows.by_tenant.get(&tenant);
-        !rows.closed && theirs.is_none_or(|theirs| theirs.jobs.len() < MOST || theirs.ended().is_some())
+        !rows.closed && theirs.is_none_or(|theirs| theirs.jobs.len() < MOST_JOBS || theirs.ended().is_some())
     }
 
     /// Makes a job known.
@@ -158,7 +158,7 @@ impl<F> Jobs<F> {
             return Err(Closed.into());
         }
         let theirs = rows.by_tenant.entry(job.tenant).or_default();
-        if theirs.jobs.len() >= MOST {
+        if theirs.jobs.len() >= MOST_JOBS {
             let ended = theirs.ended().ok_or(NoJob::Full)?;
             rows.forget(ended);
         }
