@@ -118,7 +118,10 @@ fn describe() {
     describe_counter!(KEYS_CONDEMNED, "Times every key was destroyed at once, by why");
     describe_gauge!(JOBS, "Jobs that have not ended, by state");
     describe_counter!(JOBS_ENDED, "Jobs that have ended, by state");
-    describe_counter!(WEBHOOKS, "Tries to tell of a job's end, by outcome; abandoned ones had many");
+    describe_counter!(
+        WEBHOOKS,
+        "Tries to tell of a job's end, by outcome; abandoned ones had many"
+    );
 }
 
 /// Adds `n` to a counter without labels.

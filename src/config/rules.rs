@@ -11,9 +11,7 @@ use super::typed::Complaints;
 use crate::clock::Wall;
 use crate::disk;
 use crate::file::{MAX_TTL, TenantId};
-use crate::policy::{
-    Key, Policy, RegionPolicy, Roles, TenantPolicy, WebhookHost, WebhookSecret,
-};
+use crate::policy::{Key, Policy, RegionPolicy, Roles, TenantPolicy, WebhookHost, WebhookSecret};
 use crate::process::{BUILT_IN, MAX_STEPS};
 use crate::region::Region;
 

@@ -141,10 +141,7 @@ fn judge(
 
 /// The ids of the files a job is to work on. A connection's item would become a file here, before
 /// the job runs on it.
-fn sources(
-    one: Option<wire::Source>,
-    several: Vec<wire::Source>,
-) -> Result<Vec<String>, Problem> {
+fn sources(one: Option<wire::Source>, several: Vec<wire::Source>) -> Result<Vec<String>, Problem> {
     let all = match (one, several) {
         (Some(one), several) if several.is_empty() => vec![one],
         (None, several) if (1..=MOST_SOURCES).contains(&several.len()) => several,
@@ -174,11 +171,7 @@ fn sources(
     Ok(files)
 }
 
-async fn find(
-    gate: &Gate,
-    caller: &Caller,
-    ids: &[String],
-) -> Result<Vec<Arc<LiveFile>>, Problem> {
+async fn find(gate: &Gate, caller: &Caller, ids: &[String]) -> Result<Vec<Arc<LiveFile>>, Problem> {
     let mut found = Vec::with_capacity(ids.len());
     for id in ids {
         found.push(usable(gate, caller, id).await?);

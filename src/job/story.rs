@@ -162,7 +162,8 @@ mod tests {
             .map(|(step, percent)| story.advance(at(step, percent)))
             .to_vec();
         assert_eq!(worth, [true, false, true, false, false, true, true]);
-        let percents: Vec<u8> = told(&story, 2).iter().map(|event| event.progress.percent).collect();
+        let percents: Vec<u8> =
+            told(&story, 2).iter().map(|event| event.progress.percent).collect();
         assert_eq!(percents, [0, 5, 9, 99], "a hundred is kept for success");
         story.enter(State::Succeeded);
         assert_eq!((story.now().progress.percent, story.now().progress.step), (100, None));

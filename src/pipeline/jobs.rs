@@ -150,8 +150,7 @@ impl Pipeline {
         })?;
         // In line before this returns: jobs of one tenant begin in the order they came.
         let place = self.turns.line_up(tenant, Lane::Job);
-        let (attending, unfinished) =
-            (self.crew.attending.count(), self.crew.unfinished.count());
+        let (attending, unfinished) = (self.crew.attending.count(), self.crew.unfinished.count());
         let (this, terms, own) = (self.clone(), *terms, job.clone());
         self.tasks.spawn(async move {
             this.attend(own, (queued, place), terms, order, unfinished).await;

@@ -128,7 +128,8 @@ mod tests {
         assert!(matches!(all.look(TenantId::of("other"), key), Seen::First(_)));
         drop(first);
         let Seen::First(again) = all.look(acme, key) else { panic!("free again") };
-        let outcome = Outcome { fingerprint: [2; 32], files: Vec::new(), several: false, job: None };
+        let outcome =
+            Outcome { fingerprint: [2; 32], files: Vec::new(), several: false, job: None };
         again.settle(outcome.clone());
         assert!(matches!(all.look(acme, key), Seen::Done(done) if done == outcome));
         clock.advance(KEPT);

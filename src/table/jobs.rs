@@ -145,7 +145,8 @@ impl<F> Jobs<F> {
     pub fn has_room(&self, tenant: TenantId) -> bool {
         let rows = self.rows();
         let theirs = rows.by_tenant.get(&tenant);
-        !rows.closed && theirs.is_none_or(|theirs| theirs.jobs.len() < MOST_JOBS || theirs.ended().is_some())
+        !rows.closed
+            && theirs.is_none_or(|theirs| theirs.jobs.len() < MOST_JOBS || theirs.ended().is_some())
     }
 
     /// Makes a job known.

@@ -91,11 +91,7 @@ impl<'a> Workbench<'a> {
         Ok(outputs)
     }
 
-    async fn process(
-        &self,
-        nth: usize,
-        source: &Arc<LiveFile>,
-    ) -> Result<Sealed, PipelineError> {
+    async fn process(&self, nth: usize, source: &Arc<LiveFile>) -> Result<Sealed, PipelineError> {
         let mut steps = self.order.recipe.plan()?.into_steps().into_iter().enumerate().peekable();
         let mut between = Between::Source(source.clone());
         while let Some((at, step)) = steps.next() {
