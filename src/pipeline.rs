@@ -28,7 +28,7 @@ mod sweep;
 mod turns;
 mod upload;
 
-pub use jobs::Order;
+pub use jobs::{Order, RECORD_BYTES};
 pub use run::{Ran, Run};
 pub use upload::{Sealed, Upload};
 
@@ -114,6 +114,8 @@ pub struct Parts {
     pub shutdown: Shutdown,
     pub machine: Arc<dyn Machine>,
     pub egress: Egress,
+    /// Jobs of one tenant that are remembered, those that have ended included.
+    pub jobs: usize,
     /// Workers there are: as many documents are worked on at a time.
     pub workers: usize,
     /// Processing requests of one tenant that may wait for a worker.
@@ -140,7 +142,7 @@ impl Pipeline {
             machine: parts.machine,
             beat: sweep::Beat::default(),
             egress: parts.egress,
-            jobs: Arc::default(),
+            jobs: Arc::new(Jobs::new(parts.jobs)),
             crew: jobs::Crew::default(),
             turns: turns::Turns::new(parts.workers),
             min_rate: parts.min_rate,

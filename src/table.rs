@@ -26,7 +26,7 @@ mod quota;
 pub use claims::{CONFIRM_WITHIN, CONTINUE_WITHIN, Claim, ClaimError, Claims};
 pub use cut::Cut;
 pub use idempotency::{Fingerprint, Idempotency, Outcome, Running, Seen};
-pub use jobs::{Job, Jobs, KEPT_AFTER, MOST_JOBS, NoJob, Stop, Wish};
+pub use jobs::{Job, Jobs, KEPT_AFTER, NoJob, Stop, Wish};
 pub use nursery::{Closed, Nursery};
 pub use quota::{Quotas, Reservation};
 

@@ -24,7 +24,7 @@ use crate::jail::{Jail, JailError, Limits, Zygote};
 use crate::keyring::{KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable};
 use crate::metrics;
 use crate::ops::{self, Admin};
-use crate::pipeline::{Parts, Pipeline};
+use crate::pipeline::{Parts, Pipeline, RECORD_BYTES};
 use crate::policy::Policy;
 use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
 use crate::receipt::Evidence;
@@ -38,6 +38,9 @@ use crate::vault::Vault;
 
 /// Processing requests of one tenant that may wait, for each worker.
 const RUNS_PER_WORKER: usize = 8;
+
+/// Jobs of one tenant that are remembered, however much memory there is.
+const MOST_JOBS: usize = 10_000;
 
 /// Why a gateway cannot start: exit status 78, with what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -267,6 +270,7 @@ impl Core {
             shutdown: shutdown.clone(),
             machine: seams.machine.clone(),
             egress: Egress::new(clock.clone(), tasks.clone(), settings.insecure_loopback),
+            jobs: jobs_per_tenant(settings.memory_bytes),
             workers,
             runs: workers * RUNS_PER_WORKER,
             min_rate: settings.min_rate,
@@ -345,6 +349,12 @@ impl Core {
             shutdown: self.shutdown.clone(),
         }
     }
+}
+
+/// Records of one tenant's jobs take at most a sixteenth of the memory.
+fn jobs_per_tenant(memory_bytes: u64) -> usize {
+    let most = memory_bytes / 16 / RECORD_BYTES as u64;
+    usize::try_from(most).unwrap_or(MOST_JOBS).clamp(1, MOST_JOBS)
 }
 
 /// Who keeps the deadline keys. Only `auto` takes the one where it cannot have the other.

@@ -70,6 +70,8 @@ pub(super) async fn follow(
         *response.status_mut() = StatusCode::NO_CONTENT;
         return Ok(response);
     }
+    // An id that no event has yet is taken for the latest: the end must not be waited past.
+    let after = after.min(job.board.now().id);
     let reader = Reader { gate, job, after, over: false };
     let mut response = Response::new(Body::from_stream(stream::unfold(reader, Reader::next)));
     let headers = response.headers_mut();

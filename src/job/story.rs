@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::State;
 
 /// Events kept of one job.
-const KEPT: usize = 48;
+const KEPT: usize = 24;
 /// Percent between two tellings of progress within one step.
 const STRIDE: u8 = 5;
 

@@ -2,8 +2,8 @@
 //! exactly one reason.
 //!
 //! One task looks after one job from its acceptance to its last message. It alone holds the job's
-//! [`Queued`] and [`Running`]; whoever wants the job to end asks, and it ends when its work has been
-//! dropped, and with it everything that was sealed on the way.
+//! [`Queued`] and its running half; whoever wants the job to end asks, and it ends when its work
+//! has been dropped, and with it everything that was sealed on the way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use notice::Messengers;
 use work::Workbench;
 
 /// What a record takes in memory, its story included, about.
-const RECORD_BYTES: usize = 4 << 10;
+pub const RECORD_BYTES: usize = 2 << 10;
 
 /// Tries of a job that found no memory or no key slot, and the pauses between them.
 const TRIES: u32 = 20;

@@ -67,9 +67,9 @@ struct Bench<'a> {
 }
 
 impl Pipeline {
-    /// Whether there is a place in the tenant's queue for workers. Asked before the body is read, so
-    /// that a busy gateway refuses then; the place itself is taken when the body has arrived, so
-    /// that a slow sender holds none.
+    /// Whether there is a place in the tenant's queue for workers. Asked before the body is read,
+    /// so that a busy gateway refuses then; the place itself is taken when the body has arrived,
+    /// so that a slow sender holds none.
     ///
     /// # Errors
     /// When the queue stays full.

@@ -89,6 +89,7 @@ fn house_over(clock: &VirtualClock, entropy: Arc<dyn Entropy>) -> House {
         shutdown: Shutdown::default(),
         machine: machine.clone(),
         egress,
+        jobs: 1200,
         workers: 2,
         runs: 4,
         min_rate: 0,

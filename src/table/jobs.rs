@@ -2,7 +2,7 @@
 //!
 //! A record holds no name, no type and no address of a file's content. It lives until its job's
 //! deadline and [`KEPT_AFTER`] more, so that an end by deadline can still be asked for; where a
-//! tenant has [`MOST_JOBS`] of them, the oldest that has ended makes room.
+//! tenant has as many of them as it may, the oldest that has ended makes room.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,9 +16,6 @@ use crate::clock::{Boot, Now, Wall};
 use crate::file::{Deadline, FileId, TenantId};
 use crate::job::{Board, JobId, State};
 use crate::region::Region;
-
-/// Jobs one tenant may have, those that have ended included.
-pub const MOST_JOBS: usize = 10_000;
 
 /// How long a job can be asked for after its deadline.
 pub const KEPT_AFTER: Duration = Duration::from_mins(10);
@@ -100,7 +97,11 @@ pub enum NoJob {
 }
 
 /// Every job of this process.
-pub struct Jobs<F>(Mutex<Rows<F>>);
+pub struct Jobs<F> {
+    rows: Mutex<Rows<F>>,
+    /// Jobs one tenant may have, those that have ended included.
+    most: usize,
+}
 
 struct Rows<F> {
     jobs: HashMap<JobId, Row<F>>,
@@ -129,15 +130,15 @@ impl<F> Default for Theirs<F> {
     }
 }
 
-impl<F> Default for Jobs<F> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
 impl<F> Jobs<F> {
+    /// `most` jobs for each tenant, those that have ended included.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self { rows: Mutex::default(), most }
+    }
+
     fn rows(&self) -> MutexGuard<'_, Rows<F>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a tenant may have another job, as things stand.
@@ -146,7 +147,7 @@ impl<F> Jobs<F> {
         let rows = self.rows();
         let theirs = rows.by_tenant.get(&tenant);
         !rows.closed
-            && theirs.is_none_or(|theirs| theirs.jobs.len() < MOST_JOBS || theirs.ended().is_some())
+            && theirs.is_none_or(|theirs| theirs.jobs.len() < self.most || theirs.ended().is_some())
     }
 
     /// Makes a job known.
@@ -159,7 +160,7 @@ impl<F> Jobs<F> {
             return Err(Closed.into());
         }
         let theirs = rows.by_tenant.entry(job.tenant).or_default();
-        if theirs.jobs.len() >= MOST_JOBS {
+        if theirs.jobs.len() >= self.most {
             let ended = theirs.ended().ok_or(NoJob::Full)?;
             rows.forget(ended);
         }

@@ -6,7 +6,7 @@ use super::*;
 use crate::file::Role;
 use crate::job::State;
 use crate::process::Recipe;
-use crate::table::{KEPT_AFTER, Kind, MOST_JOBS};
+use crate::table::{KEPT_AFTER, Kind};
 
 /// Steps named `hold`: each says that it has begun, and ends when it is let go.
 struct Workshop {
@@ -445,7 +445,7 @@ async fn a_tenants_jobs_are_counted_and_the_oldest_that_has_ended_makes_room() {
     let (house, shop) = (house(), Workshop::open());
     let file = house.put(3600, None, bytes(1)).await.unwrap();
     let first = house.ask(shop.order("hold", &[&file]));
-    let jobs: Vec<_> = (1..MOST_JOBS).map(|_| house.ask(shop.order("hold", &[&file]))).collect();
+    let jobs: Vec<_> = (1..1200).map(|_| house.ask(shop.order("hold", &[&file]))).collect();
     let more = || house.pipeline.submit(tenant(), &house.terms(60), shop.order("hold", &[&file]));
     assert_eq!(more().err(), Some(PipelineError::TooManyJobs));
     assert!(house.pipeline.has_room_for_jobs(tenant()).is_err());
