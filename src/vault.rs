@@ -32,8 +32,9 @@ use salts::Salts;
 /// A sealed segment up to this many bytes stays in memory as far as the budget goes: one run.
 const SMALL_BYTES: usize = RUN_BYTES;
 
-/// What a live file takes in memory beside its record and its sealed bytes, about.
-const ENTRY_BYTES: usize = 1024;
+/// What a live file takes in memory beside its record and its sealed bytes: its keys, its places in
+/// the table's queues, its receipt. Measured with 40 000 of them: 2.1 KiB, the record included.
+const ENTRY_BYTES: usize = 1792;
 
 /// Seals, opens, and knows where.
 pub struct Vault {

@@ -224,8 +224,9 @@ impl Core {
         let epochs = keeper(settings.keyring, seams.kernel, &clock, &slab)?;
         let keys = Arc::new(Keys::new(clock.clone(), entropy.clone(), epochs, slab));
         let here = settings.policy.here;
-        // Half of the memory may rest: the other half is for bytes on their way.
-        let memory = MemoryStore::new(here, settings.memory_bytes / 2);
+        // An eighth of the memory may rest as sealed bytes; the rest is for what is known of live
+        // files (200 000 of them fit in 512 MiB), and for bytes on their way.
+        let memory = MemoryStore::new(here, settings.memory_bytes / 8);
         let store = store(&settings.store, here, &memory)?;
         let store_name = store.name();
         let vault = Arc::new(Vault::new(

@@ -18,6 +18,7 @@ mod crash;
 mod deliver;
 mod leaks;
 mod limits;
+mod many;
 mod memory;
 mod memory_of_process;
 mod ops;
