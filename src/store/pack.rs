@@ -94,7 +94,7 @@ impl Stretch {
         self.pack.file.read_exact_at(into, self.at + offset)
     }
 
-    /// Gives the blocks back. A pack whose last stretch this is goes as a whole, when it is dropped.
+    /// Gives the blocks back. A pack whose last stretch this is goes as a whole when it is dropped.
     ///
     /// # Errors
     /// Those of the file system; doing it again is harmless.
