@@ -185,7 +185,7 @@ impl Vault {
     /// When the budget stays spent.
     pub async fn admit(&self, declared: Option<u64>) -> Result<(), BodyError> {
         let bytes = declared.map_or(RUN_BYTES, |declared| sealed_len(declared) as usize);
-        self.pool.take(bytes.min(RUN_BYTES), &*self.clock).await?;
+        drop(self.pool.budget().acquire(bytes.min(RUN_BYTES), &*self.clock).await?);
         Ok(())
     }
 

@@ -224,10 +224,12 @@ impl Core {
         let epochs = keeper(settings.keyring, seams.kernel, &clock, &slab)?;
         let keys = Arc::new(Keys::new(clock.clone(), entropy.clone(), epochs, slab));
         let here = settings.policy.here;
-        // An eighth of the memory may rest as sealed bytes; the rest is for what is known of live
-        // files (200 000 of them fit in 512 MiB), and for bytes on their way.
-        let memory = MemoryStore::new(here, settings.memory_bytes / 8);
-        let store = store(&settings.store, here, &memory)?;
+        // What may rest in memory as sealed bytes: half of it where there is no other store. Else
+        // an eighth; the rest is for what is known of live files (200 000 of them fit in 512 MiB),
+        // and for bytes on their way.
+        let share = if matches!(settings.store, Place::Memory) { 2 } else { 8 };
+        let memory = MemoryStore::new(here, settings.memory_bytes / share);
+        let store = store(&settings.store, here, &memory, &clock)?;
         let store_name = store.name();
         let vault = Arc::new(Vault::new(
             clock.clone(),
@@ -358,12 +360,17 @@ fn keeper(
     })
 }
 
-fn store(place: &Place, here: Region, memory: &MemoryStore) -> Result<Arc<dyn Store>, StartError> {
+fn store(
+    place: &Place,
+    here: Region,
+    memory: &MemoryStore,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Store>, StartError> {
     Ok(match place {
         Place::Memory => Arc::new(memory.clone()),
         Place::Local { dir, max_bytes } => {
             let spool = Spool::open(dir).map_err(StartError::Spool)?;
-            Arc::new(LocalStore::new(here, spool, *max_bytes))
+            Arc::new(LocalStore::new(here, spool, *max_bytes, clock.clone()))
         }
     })
 }

@@ -3,6 +3,7 @@
 //! A file has no name from its first byte on: nothing to list, nothing left after a kill. Writes
 //! go straight from the task (measured: handing them to another thread costs more), without any
 //! fsync: what a crash may lose is unreadable anyway, because its keys are lost with the process.
+//! Only a disk that keeps writers waiting is waited for aside, so that other tasks go on.
 //!
 //! The first [`PACKED_BYTES`] of a blob share pack files with others, and only what is longer has
 //! a file of its own for the rest, so that many files need few descriptors.
@@ -13,14 +14,16 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::pack::{self, Packs, Stretch};
 use super::{Answer, BlobId, BlobWriter, Store, StoreError, Usage};
 use crate::body::Buffer;
+use crate::clock::{Boot, Clock};
 use crate::crypto::{SealedRun, SegmentEnd};
-use crate::disk::Spool;
+use crate::disk::{ReadAt, Spool, read_at, read_cached_at};
 use crate::keyring::Doomed;
 use crate::region::Region;
 use crate::tasks::blocking;
@@ -38,8 +41,38 @@ struct Shelf {
     packs: Packs,
     packed_bytes: u64,
     room: Room,
+    tide: Tide,
     blobs: Mutex<HashMap<BlobId, Arc<Blob>>>,
     next: AtomicU64,
+}
+
+/// A write that takes longer than this waited for the disk: the kernel holds writers back when too
+/// much of what they wrote is still on its way there.
+const SLOW_WRITE: Duration = Duration::from_millis(20);
+/// For how long writes then expect to wait.
+const SLOW_FOR: Duration = Duration::from_secs(1);
+
+/// Whether writes go straight to the page cache, or wait for the disk.
+struct Tide {
+    clock: Arc<dyn Clock>,
+    slow_until: Mutex<Option<Boot>>,
+}
+
+impl Tide {
+    /// Writes; aside from the runtime's other tasks if it will probably take its time.
+    fn write(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let began = self.clock.now().boot;
+        let slow = self.slow_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_slow = slow.is_some_and(|until| began < until);
+        drop(slow);
+        let written = if is_slow { blocking(write) } else { write() };
+        let now = self.clock.now().boot;
+        if now.since(began) > SLOW_WRITE {
+            let mut slow = self.slow_until.lock().unwrap_or_else(PoisonError::into_inner);
+            *slow = Some(now.plus(SLOW_FOR));
+        }
+        written
+    }
 }
 
 /// Bytes on the disk against the operator's limit.
@@ -70,7 +103,7 @@ struct Blob {
 }
 
 impl Blob {
-    fn read(&self, mut offset: u64, mut out: &mut [u8]) -> io::Result<()> {
+    fn read(&self, mut offset: u64, mut out: &mut [u8], read: ReadAt) -> io::Result<()> {
         let first = self.packed.partition_point(|(start, _)| *start <= offset).saturating_sub(1);
         for (place, (start, stretch)) in self.packed.iter().enumerate().skip(first) {
             if out.is_empty() || offset >= self.packed_bytes {
@@ -79,12 +112,12 @@ impl Blob {
             let end = self.packed.get(place + 1).map_or(self.packed_bytes, |(start, _)| *start);
             let here = usize::try_from(end - offset).unwrap_or(usize::MAX).min(out.len());
             let (now, later) = out.split_at_mut(here);
-            stretch.read(offset - start, now)?;
+            stretch.read(offset - start, now, read)?;
             (out, offset) = (later, offset + here as u64);
         }
         match &self.own {
             _ if out.is_empty() => Ok(()),
-            Some(file) => file.read_exact_at(out, offset - self.packed_bytes),
+            Some(file) => read(file, out, offset - self.packed_bytes),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
@@ -101,12 +134,13 @@ impl Blob {
 
 impl LocalStore {
     #[must_use]
-    pub fn new(region: Region, spool: Spool, limit: u64) -> Self {
+    pub fn new(region: Region, spool: Spool, limit: u64, clock: Arc<dyn Clock>) -> Self {
         let packed_bytes = if pack::possible(&spool) { PACKED_BYTES } else { 0 };
         let room = Room { limit, used: AtomicU64::new(0) };
         let packs = Packs::new(spool.clone());
+        let tide = Tide { clock, slow_until: Mutex::new(None) };
         let (blobs, next) = (Mutex::default(), AtomicU64::new(0));
-        Self(Arc::new(Shelf { region, spool, packs, packed_bytes, room, blobs, next }))
+        Self(Arc::new(Shelf { region, spool, packs, packed_bytes, room, tide, blobs, next }))
     }
 }
 
@@ -150,7 +184,13 @@ impl Store for LocalStore {
 
     async fn read(&self, blob: BlobId, offset: u64, into: &mut Buffer) -> Result<(), StoreError> {
         let blob = self.0.blobs().get(&blob).cloned().ok_or(StoreError::Missing)?;
-        let read = blocking(|| blob.read(offset, into.as_mut_slice()));
+        let into = into.as_mut_slice();
+        let read = match blob.read(offset, into, read_cached_at) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                blocking(|| blob.read(offset, into, read_at))
+            }
+            cached => cached,
+        };
         read.map_err(|error| classify(&error))
     }
 
@@ -187,7 +227,7 @@ impl BlobWriter for Writer {
         self.shelf.room.take(bytes)?;
         self.taken += bytes;
         let blob = self.blob.as_mut().ok_or(StoreError::Failed)?;
-        let written = blocking(|| self.shelf.write(blob, run.as_slice()));
+        let written = self.shelf.tide.write(|| self.shelf.write(blob, run.as_slice()));
         written.map_err(|error| classify(&error))
     }
 

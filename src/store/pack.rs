@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::disk::Spool;
+use crate::disk::{ReadAt, Spool};
 
 /// A pack takes no further stretch beyond this length, bytes. Ten gigabytes need forty of them.
 const PACK_BYTES: u64 = 256 << 20;
@@ -86,12 +86,12 @@ impl Stretch {
     ///
     /// # Errors
     /// Those of the file system, and when it ends before.
-    pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    pub fn read(&self, offset: u64, into: &mut [u8], read: ReadAt) -> io::Result<()> {
         let fits = offset.checked_add(into.len() as u64).is_some_and(|end| end <= self.bytes);
         if !fits {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.pack.file.read_exact_at(into, self.at + offset)
+        read(&self.pack.file, into, self.at + offset)
     }
 
     /// Gives the blocks back. A pack whose last stretch this is goes as a whole when it is dropped.
@@ -124,6 +124,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::disk::read_at;
 
     fn on_disk(pack: &Pack) -> u64 {
         pack.file.metadata().unwrap().blocks() * 512
@@ -146,16 +147,16 @@ mod tests {
         for (_, stretch) in &gone {
             stretch.release().unwrap();
             let mut bytes = [9; 16];
-            stretch.read(0, &mut bytes).unwrap();
+            stretch.read(0, &mut bytes, read_at).unwrap();
             assert_eq!(bytes, [0; 16], "the blocks are gone");
         }
         assert_eq!(before - on_disk(&pack), 5 * blocks(16_536));
         for (at, stretch) in &kept {
             let mut bytes = vec![0; 16_536];
-            stretch.read(0, &mut bytes).unwrap();
+            stretch.read(0, &mut bytes, read_at).unwrap();
             let mark = u8::try_from(at * OPEN_PACKS).unwrap();
             assert!(bytes.iter().all(|byte| *byte == mark));
-            assert!(stretch.read(16_530, &mut [0; 16]).is_err(), "not into the next one");
+            assert!(stretch.read(16_530, &mut [0; 16], read_at).is_err(), "not into the next one");
         }
     }
 

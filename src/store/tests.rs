@@ -30,7 +30,7 @@ fn bench(limit: u64) -> Bench {
     let spool = Spool::open(&home.path().join("spool")).unwrap();
     let stores: Vec<Arc<dyn Store>> = vec![
         Arc::new(MemoryStore::new(region, limit)),
-        Arc::new(LocalStore::new(region, spool, limit)),
+        Arc::new(LocalStore::new(region, spool, limit, Arc::new(SystemClock))),
     ];
     let pool = Pool::new(Budget::of(64 << 20), RUN_BYTES);
     Bench { pool, clock: Arc::new(SystemClock), region, _home: home, stores }
