@@ -20,7 +20,8 @@ use crate::process::ProcessError;
 use crate::receipt::{Evidence, Receipt};
 use crate::shred::Shredder;
 use crate::table::{
-    Census, Claim, ClaimError, Claims, Ended, LiveFile, Nursery, Quotas, Standings, Suspended, Table,
+    Census, Claim, ClaimError, Claims, Ended, LiveFile, Nursery, Quotas, Standings, Suspended,
+    Table,
 };
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::{Record, Vault};

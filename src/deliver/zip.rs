@@ -346,7 +346,8 @@ mod tests {
         let mut archive = Archive { at: hole, ..Archive::default() };
         let mut bytes = member(&mut archive, Place::Content(id(1)), b"far out");
         archive.finish().for_each(|piece| bytes.extend_from_slice(&piece));
-        let mut found = zip::ZipArchive::new(Sparse { head: Vec::new(), hole, tail: bytes, at: 0 }).unwrap();
+        let mut found =
+            zip::ZipArchive::new(Sparse { head: Vec::new(), hole, tail: bytes, at: 0 }).unwrap();
         let mut content = String::new();
         found.by_index(0).unwrap().read_to_string(&mut content).unwrap();
         assert_eq!(content, "far out");

@@ -180,7 +180,11 @@ pub(super) fn find(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFil
 
 /// As [`find`], for all but the delivery that may go on. A file whose downloads have all left is
 /// gone: a client that stays connected and silent for as long as is waited here has everything.
-pub(super) async fn usable(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFile>, Problem> {
+pub(super) async fn usable(
+    gate: &Gate,
+    caller: &Caller,
+    id: &str,
+) -> Result<Arc<LiveFile>, Problem> {
     let file = find(gate, caller, id)?;
     let Some(claims) = file.claims.as_ref().filter(|claims| claims.are_used_up()) else {
         return Ok(file);

@@ -64,7 +64,10 @@ impl Query {
             None => LISTED,
             Some(Some(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
             Some(_) => {
-                return Err(Problem::because(Slug::BadRequest, "limit is a number from 1 to 1000."));
+                return Err(Problem::because(
+                    Slug::BadRequest,
+                    "limit is a number from 1 to 1000.",
+                ));
             }
         };
         let cursor = match self.get("cursor").map(number) {

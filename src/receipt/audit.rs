@@ -148,9 +148,8 @@ impl Audit {
         let first = trail.lines.front().map_or(0, |line| line.number);
         let end = cursor.map_or(usize::MAX, |cursor| cursor.saturating_sub(first) as usize);
         let newest_first = trail.lines.iter().take(end).rev();
-        let mut kept = newest_first
-            .take_while(|line| now.since(line.noted) < self.retention)
-            .peekable();
+        let mut kept =
+            newest_first.take_while(|line| now.since(line.noted) < self.retention).peekable();
         let page: Vec<Line> = kept.by_ref().take(limit).cloned().collect();
         let next = page.last().map(|line| line.number).filter(|_| kept.peek().is_some());
         (page, next)

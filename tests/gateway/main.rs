@@ -12,10 +12,12 @@
 
 mod harness;
 
+mod audit;
 mod auth;
 mod config;
 mod crash;
 mod deliver;
+mod grants;
 mod leaks;
 mod limits;
 mod memory;
@@ -23,6 +25,8 @@ mod memory_of_process;
 mod ops;
 mod process;
 mod region;
+mod rights;
+mod roles;
 mod shred;
 mod shutdown;
 mod upload;
