@@ -41,8 +41,8 @@ pub trait Outflow: Stream<Item = Result<Bytes, BodyError>> + Send + Unpin {
     fn lifeline(&self) -> Lifeline;
 }
 
-/// A file's bytes as a body. It ends the moment the file's keys are destroyed or its tenant's era is
-/// over, and settles its claim when its last byte has been handed on or it is dropped.
+/// A file's bytes as a body. It ends the moment the file's keys are destroyed or its tenant's era
+/// is over, and settles its claim when its last byte has been handed on or it is dropped.
 pub struct Delivery {
     file: Arc<LiveFile>,
     plain: ByteStream,
@@ -57,8 +57,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Delivers `plain`, which is `bytes` of `file` where that is known beforehand, within an era of
-    /// its tenant.
+    /// Delivers `plain`, which is `bytes` of `file` where that is known beforehand, within an era
+    /// of its tenant.
     #[must_use]
     pub fn new(
         (file, era): (Arc<LiveFile>, Era),

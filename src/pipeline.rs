@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::body::BodyError;
+use crate::budget::Permit;
 use crate::clock::Clock;
 use crate::deliver::Delivery;
 use crate::entropy::{Entropy, EntropyError, Machine};
@@ -292,6 +293,14 @@ impl Pipeline {
         if file.claims.as_ref().is_some_and(Claims::are_used_up) {
             self.shredder.shred(file, Reason::Downloaded);
         }
+    }
+
+    /// Memory for something small that is kept beside files.
+    ///
+    /// # Errors
+    /// When the budget is spent.
+    pub fn rent(&self) -> Result<Permit, PipelineError> {
+        Ok(self.vault.rent(0)?)
     }
 
     /// What lives, in numbers.

@@ -209,6 +209,7 @@ impl Gateway {
             self.drained.begin();
         }
         self.pipeline.forget_all();
+        self.grants.clear();
         drop(self.rules);
         let patience = std::time::Duration::from_secs(5);
         within(&*self.clock, patience, self.pipeline.cleaned()).await;

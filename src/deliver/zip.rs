@@ -325,8 +325,7 @@ mod tests {
         bytes.extend(member(&mut archive, Place::Content(id(2)), b""));
         archive.finish().for_each(|piece| bytes.extend_from_slice(&piece));
         let mut found = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
-        let names: Vec<String> = found.file_names().map(str::to_owned).collect();
-        assert_eq!(names.len(), 3);
+        assert_eq!(found.len(), 3);
         let mut content = Vec::new();
         let name = Place::Content(id(1)).name();
         found.by_name(&name).unwrap().read_to_end(&mut content).unwrap();

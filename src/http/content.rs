@@ -20,9 +20,9 @@ use crate::vault::Record;
 
 /// The bytes of a file.
 ///
-/// One `Range` is honoured, several give the whole file. A file with `downloads`, or a grant, answers
-/// with `Dayfly-Claim`: a delivery that breaks may be continued for 60 s with that header and a
-/// Range.
+/// One `Range` is honoured, several give the whole file. A file with `downloads`, or a grant,
+/// answers with `Dayfly-Claim`: a delivery that breaks may be continued for 60 s with that header
+/// and a Range.
 #[utoipa::path(
     get,
     path = "/v1/files/{id}/content",

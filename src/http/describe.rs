@@ -33,8 +33,8 @@ const WITH_KEY: [(&str, &str); 3] = [
 ];
 const WITH_PARAMETER: (&str, &str) = ("404", "Nothing is there for this key");
 
-/// Adds the common refusals to every operation that does not name them itself, and HEAD beside every
-/// GET.
+/// Adds the common refusals to every operation that does not name them itself, and HEAD beside
+/// every GET.
 pub(super) fn complete(api: &mut OpenApi) {
     for (path, item) in &mut api.paths.paths {
         let named = path.contains('{');

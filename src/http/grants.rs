@@ -56,7 +56,7 @@ pub(super) async fn create(
         wire::GrantAsk::Upload { ttl, .. } | wire::GrantAsk::Download { ttl, .. } => ttl,
     })?;
     let now = gate.clock.now();
-    let mut ends = now.wall.plus(span);
+    let mut ends = (now.wall.plus(span), now.boot.plus(span));
     let scope = match asked {
         wire::GrantAsk::Upload { max_size, count, region, .. } => {
             let ask = Ask { region: region.as_deref(), ..Ask::default() };
@@ -66,18 +66,20 @@ pub(super) async fn create(
         }
         wire::GrantAsk::Download { file, count, .. } => {
             let file = usable(&gate, &caller, &file).await?;
-            ends = ends.min(file.expires_at());
+            ends.0 = ends.0.min(file.expires_at());
             Scope::Download(DownloadScope::new(&file, uses(count)?, gate.clock.clone()))
         }
     };
     let token = GrantToken::draw(&*gate.entropy).map_err(crate::pipeline::PipelineError::from)?;
     let presented = PresentedGrant::parse(token.expose()).ok_or(Slug::Internal)?;
-    let grant = Grant::new(&presented, (key, caller.tenant_id()), scope, now, span);
+    let rent = gate.pipeline.rent()?;
+    let grant = Grant::new(&presented, (key, caller.tenant_id()), scope, ends, rent);
     let grant = gate.grants.add(grant).map_err(|crate::table::TooMany| {
         Problem::because(Slug::QuotaExceeded, "The tenant has as many grants as it may have.")
     })?;
     caller.note(&gate, Action::GrantCreate, Some(grant.id.into()));
-    let shown = wire::Grant { grant: token.expose().to_owned(), expires_at: ends.rfc3339() };
+    let shown =
+        wire::Grant { grant: token.expose().to_owned(), expires_at: grant.expires_at().rfc3339() };
     Ok(json(StatusCode::CREATED, &shown))
 }
 

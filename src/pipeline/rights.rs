@@ -30,7 +30,8 @@ pub enum TenantEvent {
     EvidenceErased,
 }
 
-/// Somebody who keeps something of tenants. Called in the middle of a request: long work is spawned.
+/// Somebody who keeps something of tenants. Called in the middle of a request: long work is
+/// spawned.
 pub type TenantHook = Arc<dyn Fn(TenantId, TenantEvent) + Send + Sync>;
 
 /// Everybody who keeps something of tenants.

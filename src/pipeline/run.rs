@@ -120,7 +120,7 @@ impl Pipeline {
             }
             Ok(Some(done)) => done,
         };
-        let (media_type, result) = done?;
+        let (media_type, result) = done.map_err(|error| era.blame::<PipelineError>(error))?;
         let file = self.announce((unborn, &era), now, sealed, quota, job.steps)?;
         let (bytes, body) = match result {
             Between::Flowing(body) => (None, plain(body)),

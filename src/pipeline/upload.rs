@@ -155,7 +155,7 @@ impl Pipeline {
                 unborn.reason = Reason::Expired;
                 return Err(PipelineError::Expired);
             }
-            Ok(Some(sealed)) => sealed?,
+            Ok(Some(sealed)) => sealed.map_err(|error| era.blame(PipelineError::from(error)))?,
         };
         unborn.owns(&segment);
         let mut taken = intake.finish()?;
@@ -197,7 +197,7 @@ impl Pipeline {
     pub fn publish(&self, sealed: Sealed) -> Result<Arc<LiveFile>, PipelineError> {
         let era = sealed.era.clone();
         // Whatever failed: if the era is over, that is why.
-        self.publish_within(sealed).map_err(|error| era.end().map_or(error, Into::into))
+        self.publish_within(sealed).map_err(|error| era.blame(error))
     }
 
     fn publish_within(&self, sealed: Sealed) -> Result<Arc<LiveFile>, PipelineError> {

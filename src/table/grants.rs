@@ -7,17 +7,17 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 
 use super::{Claims, LiveFile};
+use crate::budget::Permit;
 use crate::clock::{Boot, Clock, Now, Wall};
 use crate::file::{FileId, TenantId};
 use crate::policy::{GrantId, Key, PresentedGrant};
 use crate::region::Region;
 
-/// Grants of one tenant at a time. Each takes some 300 bytes, so they need no permit.
+/// Grants of one tenant at a time.
 const MOST: usize = 10_000;
 
 /// What a grant allows.
@@ -51,6 +51,8 @@ pub struct Grant {
     tenant: TenantId,
     sha256: [u8; 32],
     ends: (Wall, Boot),
+    /// Pays for it.
+    _rent: Permit,
 }
 
 /// One upload's claim on a grant; given back on drop unless the file was made.
@@ -115,17 +117,17 @@ impl Drop for Use {
 }
 
 impl Grant {
-    /// A grant that lasts for `span` from now on, on the first of two clocks.
+    /// A grant that ends on the first of two clocks to reach its end.
     #[must_use]
     pub fn new(
         presented: &PresentedGrant,
         (key, tenant): (Key, TenantId),
         scope: Scope,
-        now: Now,
-        span: Duration,
+        ends: (Wall, Boot),
+        rent: Permit,
     ) -> Self {
-        let ends = (now.wall.plus(span), now.boot.plus(span));
-        Self { id: presented.id, key, scope, tenant, sha256: presented.sha256, ends }
+        let (id, sha256) = (presented.id, presented.sha256);
+        Self { id, key, scope, tenant, sha256, ends, _rent: rent }
     }
 
     /// When it ends at the latest.
@@ -209,6 +211,11 @@ impl Grants {
         found.filter(|grant| same && grant.is_open(self.clock.now(), continued))
     }
 
+    /// Ends every grant.
+    pub fn clear(&self) {
+        self.all().clear();
+    }
+
     /// Ends every grant of a tenant.
     pub fn forget(&self, tenant: TenantId) {
         self.all().retain(|_, grant| grant.tenant != tenant);
@@ -228,7 +235,10 @@ impl Grants {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::budget::Budget;
     use crate::clock::VirtualClock;
     use crate::entropy::SeededEntropy;
     use crate::policy::{GrantToken, Roles};
@@ -237,12 +247,13 @@ mod tests {
         grants: Grants,
         clock: VirtualClock,
         entropy: SeededEntropy,
+        budget: Budget,
     }
 
     fn house() -> House {
         let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(1_800_000_000)));
         let grants = Grants::new(Arc::new(clock.clone()));
-        House { grants, clock, entropy: SeededEntropy::new(3) }
+        House { grants, clock, entropy: SeededEntropy::new(3), budget: Budget::of(64 << 20) }
     }
 
     impl House {
@@ -252,8 +263,10 @@ mod tests {
             let key = Key::new("k1", tenant, Roles::EVERY, &"0".repeat(64), None).unwrap();
             let scope = Scope::Upload(UploadScope::new(count, None, None));
             let from = (key, TenantId::of(tenant));
-            let span = Duration::from_secs(60);
-            let grant = Grant::new(&presented, from, scope, self.clock.now(), span);
+            let (now, span) = (self.clock.now(), Duration::from_secs(60));
+            let ends = (now.wall.plus(span), now.boot.plus(span));
+            let rent = self.budget.try_acquire(1).unwrap();
+            let grant = Grant::new(&presented, from, scope, ends, rent);
             self.grants.add(grant).map(|_| presented)
         }
     }
@@ -270,7 +283,7 @@ mod tests {
         house.clock.advance(Duration::from_secs(60));
         assert!(house.grants.authenticate(&mine, None).is_none());
         house.grants.sweep();
-        assert!(house.grants.all().is_empty());
+        assert_eq!(house.budget.used(), 0);
     }
 
     #[test]

@@ -43,6 +43,11 @@ impl Era {
         *self.0.borrow()
     }
 
+    /// Why something under way has failed: because the era is over, or for its own reason.
+    pub fn blame<E: From<Ended>>(&self, error: E) -> E {
+        self.end().map_or(error, E::from)
+    }
+
     /// Completes with what ended it.
     pub fn ended(&self) -> impl Future<Output = Ended> + Send + use<> {
         let mut seen = self.0.subscribe();
@@ -55,8 +60,8 @@ impl Era {
         }
     }
 
-    /// Does `work` while the era lasts; dropped in the middle when it ends. What was done by then
-    /// does not count.
+    /// Does `work` while the era lasts; dropped in the middle when it ends. Work that was done just
+    /// then is handed over all the same: it may have left something that somebody must own.
     ///
     /// # Errors
     /// What ended the era.
@@ -65,7 +70,7 @@ impl Era {
         let (ended, work) = (std::pin::pin!(self.ended()), std::pin::pin!(work));
         match select(ended, work).await {
             Either::Left((end, _)) => Err(end),
-            Either::Right((done, _)) => self.end().map_or(Ok(done), Err),
+            Either::Right((done, _)) => Ok(done),
         }
     }
 }
