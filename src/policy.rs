@@ -9,7 +9,9 @@ use std::time::Duration;
 use crate::file::{MAX_TTL, TenantId};
 use crate::region::Region;
 
+mod grant;
 mod keys;
+pub use grant::{GrantId, GrantToken, PresentedGrant, Who};
 pub use keys::{Key, KeyError, Presented, Principal, Roles};
 
 /// Everything the operator decides about requests.

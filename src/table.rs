@@ -18,15 +18,19 @@ use crate::store::BlobId;
 
 mod claims;
 mod cut;
+mod grants;
 mod idempotency;
 mod nursery;
 mod quota;
+mod standing;
 
 pub use claims::{CONFIRM_WITHIN, CONTINUE_WITHIN, Claim, ClaimError, Claims};
 pub use cut::Cut;
+pub use grants::{DownloadScope, Grant, Grants, Scope, Spent, TooMany, UploadScope, Use};
 pub use idempotency::{Fingerprint, Idempotency, Outcome, Running, Seen};
 pub use nursery::{Closed, Nursery};
 pub use quota::{Quotas, Reservation};
+pub use standing::{Ended, Era, Standings, Suspended};
 
 /// Which of the vault's two places holds a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,6 +233,14 @@ impl Table {
             last = Some(*number);
         }
         (files, last.filter(|_| page.peek().is_some()))
+    }
+
+    /// Everything of one tenant: its files, and its runs under way.
+    #[must_use]
+    pub fn of(&self, tenant: TenantId) -> Vec<Arc<LiveFile>> {
+        let rows = self.rows();
+        let theirs = rows.files.values().filter(|row| row.file.origin.tenant == tenant);
+        theirs.map(|row| row.file.clone()).collect()
     }
 
     /// Up to `limit` files that are due on either clock.

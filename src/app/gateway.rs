@@ -10,27 +10,27 @@ use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use super::{Keeper, Place, Seams, Settings};
+use super::{Keeper, Place, Seams, Settings, rights};
 use crate::body::Pool;
 use crate::budget::Budget;
 use crate::clock::{Clock, within};
 use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, private_dir};
-use crate::entropy::{EntropyError, random};
+use crate::entropy::{Entropy, EntropyError, random};
 use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
 use crate::jail::{Jail, JailError, Limits, Zygote};
 use crate::keyring::{KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable};
 use crate::metrics;
 use crate::ops::{self, Admin};
 use crate::pipeline::{Parts, Pipeline};
-use crate::policy::Policy;
+use crate::policy::{Key, Policy};
 use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
 use crate::receipt::Evidence;
 use crate::region::Region;
 use crate::secret::{Slab, SlabError};
 use crate::shred::Shredder;
 use crate::store::{LocalStore, MemoryStore, Store};
-use crate::table::{Idempotency, Table};
+use crate::table::{Grants, Idempotency, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::Vault;
 
@@ -84,6 +84,7 @@ pub struct Gateway {
     rules: Arc<ArcSwap<Rules>>,
     room: DocumentRoom,
     cors_origins: Vec<String>,
+    grants: Arc<Grants>,
     pipeline: Arc<Pipeline>,
     keys: Arc<Keys>,
     vault: Arc<Vault>,
@@ -97,6 +98,7 @@ pub struct Gateway {
 /// The parts that hold files, before anything listens.
 struct Core {
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
     budget: Budget,
     pool: Arc<Pool>,
     keys: Arc<Keys>,
@@ -125,6 +127,8 @@ impl Gateway {
         let cors_origins = settings.cors_origins.clone();
         let rules = rules(settings.policy.clone(), &room, &cors_origins, &*clock)?;
         let rules = Arc::new(ArcSwap::from_pointee(rules));
+        let (grants, audit) =
+            rights::keepers(&core.pipeline, &clock, &core.tasks, settings.receipts);
         let gate = Arc::new(Gate {
             clock: clock.clone(),
             entropy: entropy.clone(),
@@ -133,6 +137,8 @@ impl Gateway {
             shutdown: core.shutdown.clone(),
             tasks: core.tasks.clone(),
             idempotency: Idempotency::new(clock.clone()),
+            grants: grants.clone(),
+            audit,
             throttle: Throttle::default(),
             watch: core.watch(settings.min_rate),
             fingerprint_key: hmac::Key::new(hmac::HMAC_SHA256, &random::<32>(&*entropy)?),
@@ -155,6 +161,7 @@ impl Gateway {
             rules,
             room,
             cors_origins,
+            grants,
             pipeline: Arc::new(core.pipeline),
             keys: core.keys,
             vault: core.vault,
@@ -176,7 +183,11 @@ impl Gateway {
     pub fn reload(&self) -> impl Fn(Policy) -> Result<(), StartError> + Send + Sync + 'static {
         let (current, room) = (self.rules.clone(), self.room.clone());
         let (origins, clock) = (self.cors_origins.clone(), self.clock.clone());
+        let grants = self.grants.clone();
         move |policy| {
+            let now = clock.now().wall;
+            let stands = |key: &Key| policy.stands_behind(key, now);
+            grants.keep_if(stands);
             current.store(Arc::new(rules(policy, &room, &origins, &*clock)?));
             Ok(())
         }
@@ -198,6 +209,7 @@ impl Gateway {
             self.drained.begin();
         }
         self.pipeline.forget_all();
+        self.grants.clear();
         drop(self.rules);
         let patience = std::time::Duration::from_secs(5);
         within(&*self.clock, patience, self.pipeline.cleaned()).await;
@@ -252,7 +264,7 @@ impl Core {
         tasks.spawn(cleaner.run());
         let pipeline = Pipeline::new(Parts {
             clock: clock.clone(),
-            entropy,
+            entropy: entropy.clone(),
             keys: keys.clone(),
             table,
             vault: vault.clone(),
@@ -264,7 +276,19 @@ impl Core {
             runs: settings.workers.count.unwrap_or_else(cores).get() * RUNS_PER_WORKER,
             min_rate: settings.min_rate,
         });
-        Ok(Self { clock, budget, pool, keys, pages, vault, store_name, pipeline, tasks, shutdown })
+        Ok(Self {
+            clock,
+            entropy,
+            budget,
+            pool,
+            keys,
+            pages,
+            vault,
+            store_name,
+            pipeline,
+            tasks,
+            shutdown,
+        })
     }
 
     /// Somebody to look after slow readers.
@@ -329,6 +353,7 @@ impl Core {
     fn admin(&self, handle: PrometheusHandle, jail: Arc<Jail>) -> Admin {
         Admin {
             clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
             metrics: handle,
             pipeline: self.pipeline.clone(),
             keys: self.keys.clone(),

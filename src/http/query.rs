@@ -53,6 +53,34 @@ impl Query {
     }
 }
 
+/// Entries of a list: at most, and if nothing is asked.
+const MOST_LISTED: u64 = 1000;
+const LISTED: u64 = 100;
+
+impl Query {
+    /// Which page of a list is asked for: `limit` and `cursor`.
+    pub fn page(&self) -> Result<(usize, Option<u64>), Problem> {
+        let limit = match self.get("limit").map(number) {
+            None => LISTED,
+            Some(Some(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
+            Some(_) => {
+                return Err(Problem::because(
+                    Slug::BadRequest,
+                    "limit is a number from 1 to 1000.",
+                ));
+            }
+        };
+        let cursor = match self.get("cursor").map(number) {
+            None => None,
+            Some(Some(cursor)) => Some(cursor),
+            Some(None) => {
+                return Err(Problem::because(Slug::BadRequest, "cursor is not one of a list's."));
+            }
+        };
+        Ok((limit as usize, cursor))
+    }
+}
+
 /// A life asked for: 1 s to 23 h 30 min.
 pub(super) fn ttl(text: &str) -> Result<Duration, Problem> {
     let span = parse_span(text).ok_or(Slug::BadTtl)?;

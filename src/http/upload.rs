@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 use super::body::{declared, incoming};
-use super::caller::Caller;
+use super::caller::{Caller, Need};
 use super::content::{digest_header, insert, joined};
 use super::files::view;
 use super::guard::{json, stopping};
@@ -17,10 +17,11 @@ use super::segment::Segment;
 use super::{Gate, Problem, disposition};
 use crate::clock::within;
 use crate::intake::{Algorithm, Digester, Expected, Parts, boundary, clean, declared_type};
-use crate::pipeline::{Sealed, Upload};
+use crate::pipeline::{PipelineError, Sealed, Upload};
 use crate::policy::{Ask, Terms};
 use crate::problem::Slug;
-use crate::table::{LiveFile, Outcome};
+use crate::receipt::Action;
+use crate::table::{LiveFile, Outcome, Use};
 use crate::wire;
 
 const PARAMETERS: [&str; 5] = ["name", "ttl", "region", "downloads", "steps"];
@@ -114,7 +115,7 @@ async fn take(
     request: Request,
     path_name: Option<String>,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
+    caller.allow(gate, Need::Upload)?;
     let wish = wish(caller, &request, path_name)?;
     let digester = digester(caller, request.headers(), wish.boundary.is_some())?;
     let (tenant, declared) = (caller.tenant_id(), wish.declared);
@@ -134,8 +135,10 @@ async fn take(
             // The first part's life runs while the others arrive: past its end nothing of the
             // request is left.
             let left = gate.pipeline.shortest_life(&wish.terms)?;
+            let era = gate.pipeline.enter(tenant)?;
             let all = several(gate, caller, &wish, request, boundary, attempt);
-            within(&*gate.clock, left, all).await.unwrap_or(Err(Slug::Expired.into()))
+            let all = era.during(within(&*gate.clock, left, all)).await;
+            all.map_err(PipelineError::from)?.unwrap_or(Err(Slug::Expired.into()))
         }
         (attempt, None) => one(gate, caller, wish, request, digester, attempt).await,
     }
@@ -169,8 +172,7 @@ fn wish(caller: &Caller, request: &Request, path_name: Option<String>) -> Result
         steps: &[],
     };
     let downloads = query.get("downloads").map(downloads).transpose()?;
-    let decided = caller.rules.policy.decide(&caller.tenant, &ask);
-    let terms = decided.map_err(|refusal| elsewhere(refusal, request))?;
+    let terms = caller.decide(&ask).map_err(|refusal| elsewhere(refusal, request))?;
     Ok(Wish { terms, name, downloads, declared, boundary })
 }
 
@@ -237,6 +239,7 @@ async fn one(
     if matches!(attempt, Attempt::First(_)) {
         digester.fingerprint(replay::head(gate, &request, &[]));
     }
+    let claim = caller.claim_upload()?;
     let upload = Upload {
         input: incoming(request.into_body()),
         declared: wish.declared,
@@ -248,6 +251,7 @@ async fn one(
     let mut sealed = gate.pipeline.seal(caller.tenant_id(), &wish.terms, upload).await?;
     let fingerprint = sealed.fingerprint();
     let file = gate.pipeline.publish(sealed)?;
+    noted(gate, caller, std::slice::from_ref(&file), claim);
     settle(attempt, fingerprint, std::slice::from_ref(&file), false);
     created(gate, &[file], false)
 }
@@ -266,7 +270,9 @@ async fn several(
     let head = Request::from_parts(head, axum::body::Body::empty());
     let mut parts = Parts::new(incoming(body), boundary, gate.pipeline.pace());
     let (mut sealed, mut fingerprints): (Vec<Sealed>, Vec<_>) = (Vec::new(), Vec::new());
+    let mut claims = Vec::new();
     while let Some(part) = parts.next().await? {
+        claims.extend(caller.claim_upload()?);
         let mut digester = Digester::default();
         for algorithm in &algorithms {
             digester.compute(*algorithm);
@@ -292,8 +298,22 @@ async fn several(
         return Err(Problem::because(Slug::BadMultipart, detail));
     }
     let files = gate.pipeline.publish_all(sealed)?;
+    noted(gate, caller, &files, claims);
     settle(attempt, Some(replay::join(gate, &fingerprints)), &files, true);
     created(gate, &files, true)
+}
+
+/// Files were made: that is in the trail, and what a grant allowed for them is spent.
+fn noted(
+    gate: &Gate,
+    caller: &Caller,
+    files: &[Arc<LiveFile>],
+    claims: impl IntoIterator<Item = Use>,
+) {
+    claims.into_iter().for_each(Use::keep);
+    for file in files {
+        caller.note(gate, Action::FileCreate, Some(file.id.into()));
+    }
 }
 
 /// Remembers what a first request with an `Idempotency-Key` made.

@@ -21,6 +21,7 @@ use crate::store::{Answer, Faults, FaultyStore, MemoryStore};
 
 mod clocks;
 mod model;
+mod rights;
 mod simulation;
 
 struct House {

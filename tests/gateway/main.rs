@@ -12,10 +12,12 @@
 
 mod harness;
 
+mod audit;
 mod auth;
 mod config;
 mod crash;
 mod deliver;
+mod grants;
 mod leaks;
 mod limits;
 mod many;
@@ -24,6 +26,8 @@ mod memory_of_process;
 mod ops;
 mod process;
 mod region;
+mod rights;
+mod roles;
 mod shred;
 mod shutdown;
 mod upload;
