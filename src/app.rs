@@ -40,6 +40,8 @@ pub struct Settings {
     pub store: Place,
     pub keyring: Keeper,
     pub accept: Accept,
+    /// Whether services on loopback may be called without TLS: for tests.
+    pub insecure_loopback: bool,
     /// The embedded default accepts every limit by itself, and says so once.
     pub accept_all: bool,
     pub policy: Policy,

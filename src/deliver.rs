@@ -17,6 +17,7 @@ mod confirm;
 mod export;
 mod lifeline;
 mod progress;
+mod webhook;
 mod zip;
 
 pub use conditions::{Conditions, Selection};
@@ -24,6 +25,7 @@ pub use confirm::Unconfirmed;
 pub use export::Export;
 pub use lifeline::Lifeline;
 pub use progress::Progress;
+pub use webhook::{Heard, Message, Webhook};
 pub use zip::{Archive, Directory, MEMBER_BYTES, Place};
 
 /// What is done once a delivery has ended: the file, and whether all of it was handed on.

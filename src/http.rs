@@ -32,9 +32,11 @@ mod content;
 mod cors;
 mod describe;
 mod disposition;
+mod events;
 mod files;
 mod grants;
 mod guard;
+mod jobs;
 mod leftover;
 mod pages;
 mod problem;
@@ -109,6 +111,7 @@ type Shared = Arc<Gate>;
     tags(
         (name = "files", description = "Take files in, hand them out, forget them"),
         (name = "processing", description = "Bytes in, result out, nothing left behind"),
+        (name = "jobs", description = "Work that is asked for now and fetched later"),
         (name = "grants", description = "Hand a small right on: to a browser, or for one file"),
         (name = "rights", description = "What a tenant may ask of all it has here"),
         (name = "receipts", description = "What was accepted, and that it was destroyed"),
@@ -128,6 +131,9 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(upload::put_named, files::show, files::shorten, files::delete))
         .routes(routes!(content::read))
         .routes(routes!(process::run))
+        .routes(routes!(jobs::create, jobs::list))
+        .routes(routes!(jobs::show, jobs::cancel))
+        .routes(routes!(events::follow))
         .routes(routes!(files::receipt))
         .routes(routes!(grants::create))
         .routes(routes!(audit::list))

@@ -22,7 +22,7 @@
 //! 4 stages     shred   intake   process (one file per processor; the worker's entry)   deliver
 //! 3 keepers    policy   table (live files)   receipt (evidence)   vault (seal, open, placement)
 //! 2 edges      egress (the one HTTP client)   store (memory, local)   jail (starts and confines)
-//! 1 substance  file   problem (slug, status, title)   crypto (segment format)   keyring
+//! 1 substance  file   job   problem (slug, status, title)   crypto (segment format)   keyring
 //! 0 words      clock   entropy   region   secret   metrics   tasks   disk   budget   body
 //! ```
 //!
@@ -61,6 +61,7 @@ pub mod file;
 pub mod http;
 pub mod intake;
 pub mod jail;
+pub mod job;
 pub mod keyring;
 pub mod metrics;
 pub mod ops;

@@ -38,6 +38,9 @@ names! {
     KEYRING_FALLBACKS "dayfly_keyring_fallbacks_total";
     KEYS_CONDEMNED "dayfly_keys_condemned_total";
     AUDIT_LINES_DROPPED "dayfly_audit_lines_dropped_total";
+    JOBS "dayfly_jobs";
+    JOBS_ENDED "dayfly_jobs_ended_total";
+    WEBHOOKS "dayfly_webhooks_total";
 }
 
 /// Installs the recorder, describes every metric and creates each at zero.
@@ -77,6 +80,15 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     ] {
         gauge!(name).set(0.0);
     }
+    for state in ["queued", "running"] {
+        gauge!(JOBS, "state" => state).set(0.0);
+    }
+    for state in ["succeeded", "failed", "cancelled", "expired"] {
+        counter!(JOBS_ENDED, "state" => state).absolute(0);
+    }
+    for outcome in ["delivered", "failed", "unwanted", "abandoned"] {
+        counter!(WEBHOOKS, "outcome" => outcome).absolute(0);
+    }
     Ok(handle)
 }
 
@@ -107,6 +119,12 @@ fn describe() {
     describe_counter!(KEYRING_FALLBACKS, "Deadline keys kept in memory for want of kernel quota");
     describe_counter!(KEYS_CONDEMNED, "Times every key was destroyed at once, by why");
     describe_counter!(AUDIT_LINES_DROPPED, "Audit lines lost because a tenant has too many");
+    describe_gauge!(JOBS, "Jobs that have not ended, by state");
+    describe_counter!(JOBS_ENDED, "Jobs that have ended, by state");
+    describe_counter!(
+        WEBHOOKS,
+        "Tries to tell of a job's end, by outcome; abandoned ones had many"
+    );
 }
 
 /// Adds `n` to a counter without labels.
@@ -132,6 +150,11 @@ pub fn set(name: &'static str, value: f64) {
 /// Moves a gauge up or down.
 pub fn shift(name: &'static str, by: f64) {
     gauge!(name).increment(by);
+}
+
+/// Moves a gauge with one label from a closed set up or down.
+pub fn shift_by(name: &'static str, label: &'static str, value: &'static str, by: f64) {
+    gauge!(name, label => value).increment(by);
 }
 
 /// Records one observation of a histogram, seconds.

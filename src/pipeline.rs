@@ -6,12 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use crate::body::BodyError;
 use crate::budget::Permit;
 use crate::clock::Clock;
 use crate::deliver::Delivery;
+use crate::egress::Egress;
 use crate::entropy::{Entropy, EntropyError, Machine};
 use crate::file::{Deadline, FileId, Reason, TenantId, TtlError};
 use crate::intake::{Limits, Pace};
@@ -21,20 +20,26 @@ use crate::process::ProcessError;
 use crate::receipt::{Evidence, Receipt};
 use crate::shred::Shredder;
 use crate::table::{
-    Census, Claim, ClaimError, Claims, Ended, LiveFile, Nursery, Quotas, Standings, Suspended,
-    Table,
+    Census, Claim, ClaimError, Claims, Ended, Jobs, LiveFile, Nursery, Quotas, Standings,
+    Suspended, Table,
 };
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::{Record, Vault};
 
+mod jobs;
 mod rights;
 mod run;
 mod sweep;
+mod turns;
 mod upload;
 
+pub use jobs::{Order, RECORD_BYTES};
 pub use rights::{Describe, TenantEvent, TenantHook};
-pub use run::{Job, Ran};
+pub use run::{Ran, Run};
 pub use upload::{Sealed, Upload};
+
+/// A job, and why it failed.
+pub type AnyJob = crate::table::Job<PipelineError>;
 
 /// Why a stage refused or failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +71,12 @@ pub enum PipelineError {
     /// The tenant's data was erased while this was under way.
     #[error("the tenant's data was erased")]
     Erased,
+    /// The file that a job works on has ended.
+    #[error("the job's source is gone")]
+    Lost(FileId, Reason),
+    /// As many of the tenant's jobs as there may be have not ended yet.
+    #[error("the tenant has too many jobs")]
+    TooManyJobs,
 }
 
 impl From<Ended> for PipelineError {
@@ -109,11 +120,16 @@ pub struct Pipeline {
     pub(crate) shredder: Shredder,
     pub(crate) tasks: Tasks,
     pub(crate) shutdown: Shutdown,
-    pub(crate) queue: Arc<Semaphore>,
+    pub(crate) egress: Egress,
+    jobs: Arc<Jobs<PipelineError>>,
+    crew: jobs::Crew,
+    turns: turns::Turns,
     pub(crate) machine: Arc<dyn Machine>,
     beat: sweep::Beat,
     // Configuration.
     pub(crate) min_rate: u64,
+    /// Processing requests of one tenant that may wait for a worker.
+    runs: usize,
 }
 
 /// Everything a [`Pipeline`] is made of.
@@ -128,7 +144,12 @@ pub struct Parts {
     pub tasks: Tasks,
     pub shutdown: Shutdown,
     pub machine: Arc<dyn Machine>,
-    /// Runs that may want a worker at a time, those that wait for one included.
+    pub egress: Egress,
+    /// Jobs of one tenant that are remembered, those that have ended included.
+    pub jobs: usize,
+    /// Workers there are: as many documents are worked on at a time.
+    pub workers: usize,
+    /// Processing requests of one tenant that may wait for a worker.
     pub runs: usize,
     /// The least rate of a body, bytes per second; 0 for none.
     pub min_rate: u64,
@@ -153,8 +174,12 @@ impl Pipeline {
             shutdown: parts.shutdown,
             machine: parts.machine,
             beat: sweep::Beat::default(),
-            queue: Arc::new(Semaphore::new(parts.runs)),
+            egress: parts.egress,
+            jobs: Arc::new(Jobs::new(parts.jobs)),
+            crew: jobs::Crew::default(),
+            turns: turns::Turns::new(parts.workers),
             min_rate: parts.min_rate,
+            runs: parts.runs,
         }
     }
 

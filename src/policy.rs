@@ -4,6 +4,7 @@
 //! replaces the whole policy at once, and a request ends under the one it began with.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::file::{MAX_TTL, TenantId};
@@ -11,8 +12,10 @@ use crate::region::Region;
 
 mod grant;
 mod keys;
+mod webhook;
 pub use grant::{GrantId, GrantToken, PresentedGrant, Who};
 pub use keys::{Key, KeyError, Presented, Principal, Roles};
+pub use webhook::{WebhookHost, WebhookHostError, WebhookSecret, WebhookSecretError};
 
 /// Everything the operator decides about requests.
 #[derive(Clone, Debug)]
@@ -49,6 +52,10 @@ pub struct TenantPolicy {
     pub max_file_bytes: u64,
     pub max_live_bytes: u64,
     pub always_digest: bool,
+    /// Hosts that may be told of a job's end.
+    pub webhooks: Vec<WebhookHost>,
+    /// What such messages are signed with; without it none are sent.
+    pub webhook_secret: Option<Arc<WebhookSecret>>,
 }
 
 /// What a request asks for, as far as it can be told before its body.

@@ -28,7 +28,7 @@ mod worker;
 
 pub use document::{DocumentRoom, MAX_DOCUMENT};
 pub use options::{Options, Password};
-pub use plan::{Plan, Steps};
+pub use plan::{Plan, Recipe, Steps};
 pub use registry::{BUILT_IN, MAX_STEPS, Registry};
 pub use selftest::{Act, masked, selftest};
 pub use worker::worker_main;

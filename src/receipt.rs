@@ -117,6 +117,17 @@ impl Evidence {
         Ok(())
     }
 
+    /// Processors are about to be handed the file's plaintext: its receipt names them.
+    pub fn hand(&self, file: FileId, processors: &[String]) {
+        if let Some(row) = self.kept().rows.get_mut(&file).filter(|row| row.over.is_none()) {
+            for name in processors {
+                if !row.receipt.handed_to.contains(name) {
+                    row.receipt.handed_to.push(name.clone());
+                }
+            }
+        }
+    }
+
     /// A life was shortened: the receipt says the earlier end.
     pub fn shorten(&self, file: FileId, expires_at: Wall) {
         if let Some(row) = self.kept().rows.get_mut(&file) {

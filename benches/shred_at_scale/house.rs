@@ -9,6 +9,7 @@ use dayfly::body::Pool;
 use dayfly::budget::Budget;
 use dayfly::clock::{Clock, VirtualClock, Wall};
 use dayfly::crypto::RUN_BYTES;
+use dayfly::egress::Egress;
 use dayfly::entropy::{SystemEntropy, SystemMachine};
 use dayfly::file::TenantId;
 use dayfly::intake::Digester;
@@ -63,6 +64,7 @@ impl House {
         );
         let tasks = Tasks::default();
         tasks.spawn(cleaner.run());
+        let egress = Egress::new(shared.clone(), tasks.clone(), false);
         let pipeline = Pipeline::new(Parts {
             clock: shared,
             entropy,
@@ -74,6 +76,9 @@ impl House {
             tasks,
             shutdown: Shutdown::default(),
             machine: Arc::new(SystemMachine::listen()),
+            egress,
+            jobs: 1,
+            workers: 1,
             runs: 1,
             min_rate: 0,
         });

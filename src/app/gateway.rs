@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
@@ -16,13 +17,14 @@ use crate::budget::Budget;
 use crate::clock::{Clock, within};
 use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, private_dir};
+use crate::egress::Egress;
 use crate::entropy::{Entropy, EntropyError, random};
 use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
 use crate::jail::{Jail, JailError, Limits, Zygote};
 use crate::keyring::{KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable};
 use crate::metrics;
 use crate::ops::{self, Admin};
-use crate::pipeline::{Parts, Pipeline};
+use crate::pipeline::{Parts, Pipeline, RECORD_BYTES};
 use crate::policy::{Key, Policy};
 use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
 use crate::receipt::Evidence;
@@ -34,8 +36,11 @@ use crate::table::{Grants, Idempotency, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::Vault;
 
-/// Processing requests that may be under way for each worker: one at work, the others waiting.
+/// Processing requests of one tenant that may wait, for each worker.
 const RUNS_PER_WORKER: usize = 8;
+
+/// Jobs of one tenant that are remembered, however much memory there is.
+const MOST_JOBS: usize = 10_000;
 
 /// Why a gateway cannot start: exit status 78, with what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +98,7 @@ pub struct Gateway {
     shutdown: Shutdown,
     drained: Shutdown,
     listeners: Vec<Listener>,
+    drain: Duration,
 }
 
 /// The parts that hold files, before anything listens.
@@ -170,6 +176,7 @@ impl Gateway {
             shutdown: core.shutdown,
             drained,
             listeners,
+            drain: settings.drain,
         })
     }
 
@@ -198,6 +205,7 @@ impl Gateway {
     pub async fn run(self) -> Stopped {
         self.tasks.spawn(self.pipeline.clone().sweep_forever());
         self.tasks.spawn(self.pipeline.clone().drain());
+        let jobs = self.tasks.spawn(self.pipeline.clone().wind_down(self.drain));
         let connections: Vec<Tasks> =
             self.listeners.iter().map(|listener| listener.connections.clone()).collect();
         let serving: Vec<_> =
@@ -208,10 +216,12 @@ impl Gateway {
             drop(listener.await);
             self.drained.begin();
         }
+        // As with the listeners: what went wrong there shows in what was left.
+        drop(jobs.await);
         self.pipeline.forget_all();
         self.grants.clear();
         drop(self.rules);
-        let patience = std::time::Duration::from_secs(5);
+        let patience = Duration::from_secs(5);
         within(&*self.clock, patience, self.pipeline.cleaned()).await;
         let panicked = connections.iter().map(Tasks::panicked).sum::<u64>();
         Stopped {
@@ -262,6 +272,7 @@ impl Core {
             evidence.clone(),
         );
         tasks.spawn(cleaner.run());
+        let workers = settings.workers.count.unwrap_or_else(cores).get();
         let pipeline = Pipeline::new(Parts {
             clock: clock.clone(),
             entropy: entropy.clone(),
@@ -273,7 +284,10 @@ impl Core {
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
             machine: seams.machine.clone(),
-            runs: settings.workers.count.unwrap_or_else(cores).get() * RUNS_PER_WORKER,
+            egress: Egress::new(clock.clone(), tasks.clone(), settings.insecure_loopback),
+            jobs: jobs_per_tenant(settings.memory_bytes),
+            workers,
+            runs: workers * RUNS_PER_WORKER,
             min_rate: settings.min_rate,
         });
         Ok(Self {
@@ -363,6 +377,12 @@ impl Core {
             shutdown: self.shutdown.clone(),
         }
     }
+}
+
+/// Records of one tenant's jobs take at most a sixteenth of the memory.
+fn jobs_per_tenant(memory_bytes: u64) -> usize {
+    let most = memory_bytes / 16 / RECORD_BYTES as u64;
+    usize::try_from(most).unwrap_or(MOST_JOBS).clamp(1, MOST_JOBS)
 }
 
 /// Who keeps the deadline keys. Only `auto` takes the one where it cannot have the other.

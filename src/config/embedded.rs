@@ -44,6 +44,7 @@ pub fn embedded(given: Embedded) -> Result<Settings, KeyError> {
         store: Place::Local { dir: given.spool, max_bytes: 50 << 30 },
         keyring: Keeper::Auto,
         accept: Accept::default(),
+        insecure_loopback: false,
         accept_all: true,
         policy: policy(key),
     })
@@ -60,6 +61,8 @@ fn policy(key: Key) -> Policy {
         max_file_bytes: 5 << 30,
         max_live_bytes: u64::MAX,
         always_digest: false,
+        webhooks: Vec::new(),
+        webhook_secret: None,
     };
     let place = RegionPolicy { jurisdiction: None, gateway: None };
     Policy {

@@ -1,13 +1,17 @@
 //! From raw tables to the policy: tenants, keys, regions, pipelines, held against each other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use zeroize::Zeroizing;
 
 use super::raw::{self, Raw};
 use super::typed::Complaints;
 use crate::clock::Wall;
+use crate::disk;
 use crate::file::{MAX_TTL, TenantId};
-use crate::policy::{Key, Policy, RegionPolicy, Roles, TenantPolicy};
+use crate::policy::{Key, Policy, RegionPolicy, Roles, TenantPolicy, WebhookHost, WebhookSecret};
 use crate::process::{BUILT_IN, MAX_STEPS};
 use crate::region::Region;
 
@@ -174,8 +178,29 @@ impl Whole<'_> {
             max_file_bytes: max_file.unwrap_or(self.max_file_bytes).min(self.max_file_bytes),
             max_live_bytes: live.unwrap_or(u64::MAX),
             always_digest,
+            webhooks: webhooks(&key("webhooks"), tenant, wrong),
+            webhook_secret: webhook_secret(&key("webhook_secret_file"), tenant, wrong),
         }
     }
+}
+
+fn webhooks(key: &str, tenant: &raw::Tenant, wrong: &mut Complaints) -> Vec<WebhookHost> {
+    let parsed = tenant.webhooks.iter().map(|host| host.parse::<WebhookHost>());
+    let complained = parsed.filter_map(|host| host.map_err(|error| wrong.say(key, error)).ok());
+    complained.collect()
+}
+
+fn webhook_secret(
+    key: &str,
+    tenant: &raw::Tenant,
+    wrong: &mut Complaints,
+) -> Option<Arc<WebhookSecret>> {
+    let path = tenant.webhook_secret_file.as_ref()?;
+    // Neither the path's content nor the system's own words belong into a complaint.
+    let text = disk::read_text(path).ok().map(Zeroizing::new);
+    let text = wrong.need(key, text, "the file cannot be read")?;
+    let parsed = text.trim().parse::<WebhookSecret>();
+    parsed.map_err(|error| wrong.say(key, error)).ok().map(Arc::new)
 }
 
 fn keys(raw: &Raw, wrong: &mut Complaints) -> Vec<Key> {

@@ -75,6 +75,7 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
             kdump: raw.accept.kdump,
             plain_http: raw.accept.plain_http,
         },
+        insecure_loopback: raw.allow_insecure_loopback,
         accept_all: false,
         policy,
     };
@@ -118,6 +119,11 @@ fn notes(raw: &Raw) -> Vec<String> {
         }
     };
     note(raw.state.dir.is_some(), "state.dir: receipts are kept in memory in this version");
+    for (name, tenant) in &raw.tenants {
+        let unsigned = !tenant.webhooks.is_empty() && tenant.webhook_secret_file.is_none();
+        let text = "without webhook_secret_file jobs cannot be told of: a webhook is refused";
+        note(unsigned, &format!("tenants.{name}.webhooks: {text}"));
+    }
     note(!raw.providers.is_empty(), "providers: this version has no connections");
     for name in raw.processors.keys() {
         notes.push(format!("processors.{name}: this version has no processors of the operator's"));

@@ -30,7 +30,7 @@ pub(super) async fn list(
     request: Request,
 ) -> Result<Response, Problem> {
     let query = caller.admit(&gate, request.uri(), Need::Audit, &["limit", "cursor"])?;
-    let (limit, cursor) = query.page()?;
+    let (cursor, limit) = query.page()?;
     let (lines, next) = gate.audit.list(caller.tenant_id(), cursor, limit);
     let shown = wire::AuditList {
         audit: lines.into_iter().map(shown).collect(),

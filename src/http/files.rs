@@ -41,7 +41,7 @@ pub(super) async fn list(
     request: Request,
 ) -> Result<Response, Problem> {
     let query = caller.admit(&gate, request.uri(), Need::Client, &["limit", "cursor"])?;
-    let (limit, cursor) = query.page()?;
+    let (cursor, limit) = query.page()?;
     let (files, next) = gate.pipeline.list(caller.tenant_id(), cursor, limit);
     // A file that dies between the listing and the look at its record is simply not shown.
     let shown = files.iter().filter(|file| !is_used_up(file));
@@ -223,6 +223,7 @@ pub(super) fn view(gate: &Gate, file: &Arc<LiveFile>) -> Result<wire::File, Prob
             content: format!("/v1/files/{}/content", file.id),
             receipt: format!("/v1/receipts/{}", file.id),
         },
+        job: None,
     })
 }
 
@@ -264,8 +265,11 @@ pub(super) async fn read_json<T>(gate: &Gate, body: Body) -> Result<T, Problem>
 where
     T: serde::de::DeserializeOwned,
 {
-    let bytes = body::small(body, MOST_JSON, &*gate.clock).await?;
-    serde_json::from_slice(&bytes).map_err(|_| {
+    from_json(&body::small(body, MOST_JSON, &*gate.clock).await?)
+}
+
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|_| {
         Problem::because(Slug::BadRequest, "The body is not the JSON object this request takes.")
     })
 }

@@ -135,7 +135,8 @@ pub(super) async fn authenticated(
         return Problem::unauthenticated().into_response();
     };
     // Only what creates something accepts it, and its handler looks at it again.
-    let creates = request.method() == Method::POST && request.uri().path() == "/v1/files";
+    let creates = request.method() == Method::POST
+        && matches!(request.uri().path(), "/v1/files" | "/v1/jobs");
     if request.headers().contains_key("idempotency-key") && !creates {
         return Problem::new(Slug::IdempotencyUnsupported).into_response();
     }

@@ -79,6 +79,18 @@ impl Problem {
         Self::new(slug).retry_after(seconds)
     }
 
+    /// The same as a part of a job, which no single request has failed.
+    #[must_use]
+    pub fn of_job(&self) -> wire::JobProblem {
+        wire::JobProblem {
+            kind: format!("/problems/{}", self.slug.as_str()),
+            title: self.slug.title(),
+            status: self.slug.status(),
+            detail: self.detail.clone().into_owned(),
+            receipt: self.receipt.map(|file| format!("/v1/receipts/{file}")),
+        }
+    }
+
     /// The document, once the request's id is known.
     #[must_use]
     pub fn render(self, request_id: &str) -> Response {
@@ -131,6 +143,12 @@ impl From<PipelineError> for Problem {
             PipelineError::GrantSpent => Self::unauthenticated(),
             PipelineError::Suspended => Self::new(Slug::Suspended),
             PipelineError::Erased => Self::new(Slug::Erased),
+            PipelineError::Lost(file, reason) => Self::gone(file, reason),
+            PipelineError::TooManyJobs => Self::because(
+                Slug::QuotaExceeded,
+                "As many of the tenant's jobs as there may be have not ended yet.",
+            )
+            .retry_after(60),
         }
     }
 }

@@ -17,7 +17,7 @@ use super::upload::{elsewhere, expected};
 use super::{Gate, Problem};
 use crate::body::{BodyError, ByteStream};
 use crate::intake::{Digester, Parts, boundary};
-use crate::pipeline::Job;
+use crate::pipeline::Run;
 use crate::policy::Ask;
 use crate::problem::Slug;
 use crate::process::Password;
@@ -71,12 +71,12 @@ pub(super) async fn run(
     }
     caller.throttle(&gate)?;
     stopping(&gate)?;
-    gate.pipeline.has_place(!plan.streams()).await?;
+    gate.pipeline.has_place(caller.tenant_id(), !plan.streams()).await?;
     gate.pipeline.admit(declared).await?;
     let to = Recipient::of(&request);
     let input = input(&gate, request)?;
-    let job = Job { input, digester, plan, steps: names };
-    let ran = gate.pipeline.run(caller.tenant_id(), &terms, job).await?;
+    let run = Run { input, digester, plan, steps: names };
+    let ran = gate.pipeline.run(caller.tenant_id(), &terms, run).await?;
     caller.note(&gate, Action::Process, Some(ran.id.into()));
     let mut response = Response::new(Outgoing::body(&gate, ran.body, &to));
     let headers = response.headers_mut();
@@ -91,7 +91,7 @@ pub(super) async fn run(
     Ok(response)
 }
 
-fn password(request: &Request) -> Result<Option<Password>, Problem> {
+pub(super) fn password(request: &Request) -> Result<Option<Password>, Problem> {
     let Some(value) = request.headers().get("dayfly-password") else { return Ok(None) };
     let bytes = value.as_bytes().to_vec();
     let text = String::from_utf8(bytes)

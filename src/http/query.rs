@@ -13,6 +13,10 @@ use crate::problem::Slug;
 /// Parameters that other services take credentials in.
 const CREDENTIALS: [&str; 4] = ["key", "token", "api_key", "access_token"];
 
+/// Entries on a page of a list, at most and if nothing is said.
+const MOST_LISTED: u64 = 1000;
+const LISTED: u64 = 100;
+
 /// Decoded parameters of one request.
 pub(super) struct Query(Vec<(String, String)>);
 
@@ -42,24 +46,8 @@ impl Query {
         self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
-    /// Takes a parameter out; the rest belong to somebody else.
-    pub fn take(&mut self, name: &str) -> Option<String> {
-        let at = self.0.iter().position(|(found, _)| found == name)?;
-        Some(self.0.remove(at).1)
-    }
-
-    pub fn into_pairs(self) -> Vec<(String, String)> {
-        self.0
-    }
-}
-
-/// Entries of a list: at most, and if nothing is asked.
-const MOST_LISTED: u64 = 1000;
-const LISTED: u64 = 100;
-
-impl Query {
-    /// Which page of a list is asked for: `limit` and `cursor`.
-    pub fn page(&self) -> Result<(usize, Option<u64>), Problem> {
+    /// Where a list begins, and how much of it is asked for.
+    pub fn page(&self) -> Result<(Option<u64>, usize), Problem> {
         let limit = match self.get("limit").map(number) {
             None => LISTED,
             Some(Some(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
@@ -77,7 +65,17 @@ impl Query {
                 return Err(Problem::because(Slug::BadRequest, "cursor is not one of a list's."));
             }
         };
-        Ok((limit as usize, cursor))
+        Ok((cursor, usize::try_from(limit).unwrap_or_default()))
+    }
+
+    /// Takes a parameter out; the rest belong to somebody else.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(found, _)| found == name)?;
+        Some(self.0.remove(at).1)
+    }
+
+    pub fn into_pairs(self) -> Vec<(String, String)> {
+        self.0
     }
 }
 

@@ -56,7 +56,9 @@ impl Pipeline {
     /// included; then has the gateway stop.
     pub async fn drain(self: Arc<Self>) {
         self.shutdown.draining().await;
-        while self.keys.files_alive() > 0 && !self.shutdown.has_begun() {
+        while (self.keys.files_alive() > 0 || self.has_unfinished_jobs())
+            && !self.shutdown.has_begun()
+        {
             let nap = self.clock.sleep(NAP / 10);
             futures_util::future::select(nap, std::pin::pin!(self.shutdown.begun())).await;
         }
@@ -84,6 +86,7 @@ impl Pipeline {
     /// are unreadable at once, however many they are.
     pub async fn sweep(&self) {
         self.keys.sweep_epochs();
+        self.jobs.sweep(self.clock.now());
         for keys in self.nursery.due(self.clock.now()) {
             self.keys.destroy(&keys, Reason::Expired);
         }
@@ -125,5 +128,6 @@ impl Pipeline {
         for file in self.table.all() {
             self.shredder.shred(&file, Reason::Shutdown);
         }
+        self.jobs.clear();
     }
 }

@@ -20,6 +20,7 @@ use crate::secret::Slab;
 use crate::store::{Answer, Faults, FaultyStore, MemoryStore};
 
 mod clocks;
+mod jobs;
 mod model;
 mod rights;
 mod simulation;
@@ -76,6 +77,7 @@ fn house_over(clock: &VirtualClock, entropy: Arc<dyn Entropy>) -> House {
     let (shredder, cleaner) =
         Shredder::new(shared.clone(), keys.clone(), table.clone(), vault.clone(), evidence.clone());
     tasks.spawn(cleaner.run());
+    let egress = Egress::new(shared.clone(), tasks.clone(), true);
     let pipeline = Pipeline::new(Parts {
         clock: shared,
         entropy,
@@ -87,6 +89,9 @@ fn house_over(clock: &VirtualClock, entropy: Arc<dyn Entropy>) -> House {
         tasks,
         shutdown: Shutdown::default(),
         machine: machine.clone(),
+        egress,
+        jobs: 1200,
+        workers: 2,
         runs: 4,
         min_rate: 0,
     });
@@ -374,7 +379,7 @@ async fn a_run_whose_client_leaves_while_a_worker_is_at_it_leaves_nothing() {
     registry.add(Arc::new(Silent(about)));
     let plan = registry.parse("silent").unwrap().prepare(&[], None).unwrap();
     let (input, digester, steps) = (bytes(1 << 20), Digester::default(), Vec::new());
-    let job = Job { input, digester, plan, steps };
+    let job = Run { input, digester, plan, steps };
     let terms = house.terms(3600);
     let mut run = Box::pin(house.pipeline.run(tenant(), &terms, job));
     while house.vault.usage().blobs == 0 {

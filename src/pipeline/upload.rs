@@ -8,13 +8,14 @@ use zeroize::Zeroize;
 
 use super::{Pipeline, PipelineError};
 use crate::body::{BodyError, ByteStream};
-use crate::clock::{Now, within};
+use crate::clock::{Now, Wall, within};
 use crate::entropy::random;
 use crate::file::{Deadline, FileId, Reason, Role, TenantId};
 use crate::intake::{Digester, Intake, Taken, media_type};
 use crate::metrics;
 use crate::policy::Terms;
 use crate::receipt::Acceptance;
+use crate::region::Region;
 use crate::shred::Shredder;
 use crate::table::{
     Claims, Closed, Cut, Ended, Era, Fingerprint, Kind, LiveFile, Nursery, Origin, Place, Segment,
@@ -34,13 +35,15 @@ pub struct Upload {
 
 /// A file that is sealed but not yet known to anybody. Dropped, it is forgotten without a trace.
 pub struct Sealed {
-    unborn: Unborn,
-    era: Era,
-    created: Now,
-    segment: Segment,
-    record: Record,
-    downloads: Option<u64>,
-    taken: Taken,
+    pub(super) unborn: Unborn,
+    pub(super) era: Era,
+    pub(super) created: Now,
+    pub(super) segment: Segment,
+    pub(super) record: Record,
+    pub(super) downloads: Option<u64>,
+    pub(super) taken: Taken,
+    /// Processors that have had its plaintext already.
+    pub(super) handed_to: Vec<String>,
 }
 
 /// Keys of a file that is not complete: destroyed on drop, whatever became of the request.
@@ -86,6 +89,11 @@ impl Drop for Unborn {
     }
 }
 
+/// When it ends: an output may live shorter than the deadline it is sealed with.
+pub(super) fn expires_at(origin: &Origin) -> Wall {
+    origin.keys.deadline().unwrap_or(origin.deadline).expires_at()
+}
+
 impl Sealed {
     /// The keyed hash over request and body, if one was asked for.
     pub fn fingerprint(&mut self) -> Option<Fingerprint> {
@@ -101,12 +109,21 @@ impl Pipeline {
         terms: &Terms,
         now: Now,
     ) -> Result<Unborn, PipelineError> {
-        let deadline = Deadline::fix(now, terms.ttl)?;
+        self.cradle(tenant, terms.region, Deadline::fix(now, terms.ttl)?)
+    }
+
+    /// Draws keys that live until a deadline that stands already.
+    pub(super) fn cradle(
+        &self,
+        tenant: TenantId,
+        region: Region,
+        deadline: Deadline,
+    ) -> Result<Unborn, PipelineError> {
         let file = FileId::draw(&*self.entropy)?;
         let keys = Arc::new(self.keys.create(file, deadline)?);
         let (shredder, nursery, blobs) = (self.shredder.clone(), self.nursery.clone(), Vec::new());
         let entered = nursery.enter(&keys, tenant);
-        let origin = Some(Origin { keys, tenant, region: terms.region, deadline });
+        let origin = Some(Origin { keys, tenant, region, deadline });
         let unborn = Unborn { shredder, nursery, origin, blobs, reason: Reason::Failed };
         entered.map(|()| unborn).map_err(|Closed| PipelineError::Stopped)
     }
@@ -167,7 +184,8 @@ impl Pipeline {
         };
         // The first bytes have told the type; nothing plain is kept while other parts arrive.
         taken.head.zeroize();
-        Ok(Sealed { unborn, era, created, segment, record, downloads: upload.downloads, taken })
+        let (downloads, handed_to) = (upload.downloads, Vec::new());
+        Ok(Sealed { unborn, era, created, segment, record, downloads, taken, handed_to })
     }
 
     /// Makes files known together: all of them, or none.
@@ -180,14 +198,19 @@ impl Pipeline {
             match self.publish(one) {
                 Ok(file) => files.push(file),
                 Err(error) => {
-                    for file in &files {
-                        self.shredder.shred(file, Reason::Failed);
-                    }
+                    self.discard(&files);
                     return Err(error);
                 }
             }
         }
         Ok(files)
+    }
+
+    /// Shreds files that were published for a request that has failed after all.
+    pub fn discard(&self, files: &[Arc<LiveFile>]) {
+        for file in files {
+            self.shredder.shred(file, Reason::Failed);
+        }
     }
 
     /// Makes a sealed file known: from here on it has a receipt and can be asked for.
@@ -201,7 +224,8 @@ impl Pipeline {
     }
 
     fn publish_within(&self, sealed: Sealed) -> Result<Arc<LiveFile>, PipelineError> {
-        let Sealed { mut unborn, era, created, segment, record, downloads, taken } = sealed;
+        let Sealed { mut unborn, era, created, segment, record, downloads, taken, handed_to } =
+            sealed;
         if let Some(ended) = era.end() {
             return Err(unborn.ended(ended));
         }
@@ -215,11 +239,11 @@ impl Pipeline {
             tenant: origin.tenant,
             region: origin.region,
             accepted_at: created.wall,
-            expires_at: origin.deadline.expires_at(),
+            expires_at: expires_at(origin),
             keyring: origin.keys.keeper(),
             commitments: vec![segment.commitment],
             blobs: vec![self.vault.store_name(segment.place)],
-            handed_to: Vec::new(),
+            handed_to,
         })?;
         let file = Arc::new(LiveFile {
             id,

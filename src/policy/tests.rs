@@ -47,6 +47,8 @@ fn tenant(regions: &[&str]) -> TenantPolicy {
         max_file_bytes: 500,
         max_live_bytes: 5000,
         always_digest: false,
+        webhooks: Vec::new(),
+        webhook_secret: None,
     }
 }
 

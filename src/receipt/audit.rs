@@ -12,6 +12,7 @@ use data_encoding::BASE32_NOPAD;
 
 use crate::clock::{Boot, Clock, Wall};
 use crate::file::{FileId, TenantId};
+use crate::job::JobId;
 use crate::metrics;
 use crate::policy::{GrantId, Who};
 
@@ -42,6 +43,8 @@ actions! {
     FileShorten "file.shorten";
     FileDelete "file.delete";
     Process "process.run";
+    JobCreate "job.create";
+    JobCancel "job.cancel";
     GrantCreate "grant.create";
     TenantErase "tenant.erase";
     TenantSuspend "tenant.suspend";
@@ -67,6 +70,12 @@ impl Object {
 impl From<FileId> for Object {
     fn from(file: FileId) -> Self {
         Self::new("file", *file.as_bytes())
+    }
+}
+
+impl From<JobId> for Object {
+    fn from(job: JobId) -> Self {
+        Self::new("job", *job.as_bytes())
     }
 }
 

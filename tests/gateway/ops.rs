@@ -112,7 +112,7 @@ fn the_processors_are_described() {
 }
 
 /// Every path and method of this version.
-const ROUTES: [(&str, &str); 14] = [
+const ROUTES: [(&str, &str); 19] = [
     ("post", "/v1/files"),
     ("get", "/v1/files"),
     ("put", "/v1/files/{name}"),
@@ -122,6 +122,11 @@ const ROUTES: [(&str, &str); 14] = [
     ("get", "/v1/files/{id}/content"),
     ("get", "/v1/receipts/{id}"),
     ("post", "/v1/process/{steps}"),
+    ("post", "/v1/jobs"),
+    ("get", "/v1/jobs"),
+    ("get", "/v1/jobs/{id}"),
+    ("delete", "/v1/jobs/{id}"),
+    ("get", "/v1/jobs/{id}/events"),
     ("get", "/v1/processors"),
     ("get", "/v1/regions"),
     ("get", "/v1/whoami"),

@@ -357,7 +357,7 @@ impl Day {
         let plan = registry.parse("echo").unwrap().prepare(&[], None).unwrap();
         let bytes = content(self.offset(), size);
         let input = Box::pin(stream::iter([Ok(bytes.clone())]));
-        let job = Job { input, digester: Digester::default(), plan, steps: Vec::new() };
+        let job = Run { input, digester: Digester::default(), plan, steps: Vec::new() };
         let terms = self.house.terms(3600);
         let run = self.house.pipeline.run(tenant(), &terms, job);
         let id = self.runtime.block_on(async {

@@ -70,6 +70,15 @@ impl Setup {
         self
     }
 
+    /// Lets the tenant `acme` have services on loopback told of its jobs.
+    pub fn with_webhooks(self) -> Self {
+        let secret = Path::new(env!("CARGO_TARGET_TMPDIR")).join("webhook-secret");
+        std::fs::write(&secret, format!("{}\n", super::peer::WEBHOOK_SECRET)).unwrap();
+        self.set("", "allow_insecure_loopback", "true")
+            .set("tenants.acme", "webhooks", "[\"127.0.0.1\", \"localhost\"]")
+            .set("tenants.acme", "webhook_secret_file", &quoted(&secret.display().to_string()))
+    }
+
     /// Takes a whole section out.
     pub fn without(mut self, section: &str) -> Self {
         self.sections.remove(section);
