@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Ask, Client, Setup, TestGateway};
+use crate::harness::{Answer, Client, Setup, TestGateway};
 
 const ROLES: [&str; 5] = ["client", "connector", "owner", "auditor", "ops"];
 
@@ -20,6 +20,11 @@ const MATRIX: &[(&str, &str, &str)] = &[
     ("delete", "/v1/files/{id}", "client"),
     ("get", "/v1/files/{id}/content", "client"),
     ("post", "/v1/process/{steps}", "client"),
+    ("post", "/v1/jobs", "client"),
+    ("get", "/v1/jobs", "client"),
+    ("get", "/v1/jobs/{id}", "client"),
+    ("get", "/v1/jobs/{id}/events", "client"),
+    ("delete", "/v1/jobs/{id}", "client"),
     ("post", "/v1/grants", "client"),
     ("get", "/v1/receipts/{id}", "client owner auditor"),
     ("get", "/v1/audit", "owner auditor"),
@@ -44,7 +49,7 @@ fn keys_for_each_role() -> Setup {
 }
 
 /// Asks as somebody who means it: with what the operation needs to go through.
-fn ask<'a>(client: &'a Client, method: &str, path: &str, file: &str) -> Ask<'a> {
+fn ask(client: &Client, method: &str, path: &str, object: &str) -> Answer {
     let method = match method {
         "get" => "GET",
         "head" => "HEAD",
@@ -53,19 +58,34 @@ fn ask<'a>(client: &'a Client, method: &str, path: &str, file: &str) -> Ask<'a> 
         "patch" => "PATCH",
         _ => "DELETE",
     };
-    let name = if method == "PUT" { "name.txt" } else { file };
+    let name = if method == "PUT" { "name.txt" } else { object };
     let real = path
         .replace("{id}", name)
         .replace("{steps}", "checksum")
         .replace("{tenant}", "acme")
         .replace("{slug}", "expired");
-    let body: &[u8] = match (method, path) {
-        ("PATCH", _) => b"{\"ttl\":\"5m\"}",
-        (_, "/v1/grants") => b"{\"allow\":\"upload\",\"count\":1,\"ttl\":\"5m\"}",
-        ("POST" | "PUT", _) => b"bytes",
-        _ => return client.ask(method, real),
+    let body = match (method, path) {
+        ("PATCH", _) => json!({"ttl": "5m"}).to_string(),
+        (_, "/v1/grants") => json!({"allow": "upload", "count": 1, "ttl": "5m"}).to_string(),
+        ("POST", "/v1/jobs") => order(object),
+        ("POST" | "PUT", _) => "bytes".to_owned(),
+        _ => return client.ask(method, real).send(),
     };
-    client.ask(method, real).body(body)
+    client.ask(method, real).body(body.as_bytes()).send()
+}
+
+/// A job on a file.
+fn order(file: &str) -> String {
+    json!({"source": {"file": file}, "steps": ["checksum"]}).to_string()
+}
+
+/// Something of the tenant's own that a route can be asked for.
+fn object(owner: &Client, path: &str) -> String {
+    let file = owner.upload("", b"mine");
+    if path.starts_with("/v1/jobs/") {
+        return owner.post("/v1/jobs", order(&file).as_bytes()).expect(202).text("id");
+    }
+    file
 }
 
 #[test]
@@ -93,9 +113,9 @@ fn every_route_opens_to_its_roles_and_to_no_other() {
         let get = if method == "head" { "get" } else { method };
         let row = MATRIX.iter().find(|row| row.0 == get && row.1 == path).unwrap();
         for role in ROLES {
-            let file = owner.upload("", b"mine");
+            let object = object(&owner, path);
             let client = gateway.client_of(&format!("only{role}"));
-            let answer = ask(&client, method, path, &file).send();
+            let answer = ask(&client, method, path, &object);
             let may = row.2 == "*" || row.2 == "-" || row.2.split(' ').any(|one| one == role);
             if may {
                 assert!(
@@ -110,7 +130,7 @@ fn every_route_opens_to_its_roles_and_to_no_other() {
             }
             gateway.client_of("onlyops").delete("/v1/tenants/acme/suspension").expect(204);
         }
-        let nobody = ask(&gateway.anonymous(), method, path, "file_a").send();
+        let nobody = ask(&gateway.anonymous(), method, path, "file_a");
         assert_eq!(nobody.status == 401, row.2 != "-", "{method} {path}: {}", nobody.status);
     }
 }
@@ -135,7 +155,7 @@ fn a_grant_opens_what_it_names_and_nothing_else() {
             ),
             (&download, *path == "/v1/files/{id}/content"),
         ] {
-            let answer = ask(grant, method, path, &file).send();
+            let answer = ask(grant, method, path, &file);
             if opens {
                 assert!((200..300).contains(&answer.status), "{method} {path}: {}", answer.status);
             } else {
