@@ -159,8 +159,8 @@ fn hold_many(others: u32) {
     for at in 0..BUCKETS {
         let ttl = Duration::from_secs(300 + 60 * u64::from(at));
         let deadline = Deadline::fix(clock.now(), ttl).unwrap();
-        let keeper = keyring.admit(deadline, &SystemEntropy).unwrap();
-        kept.push((deadline.epoch(), keeper));
+        let bucket = keyring.admit(deadline, &SystemEntropy).unwrap();
+        kept.push((deadline.epoch(), bucket.keeper));
     }
     let Held { kernel, memory } = keyring.held();
     println!("\nkernel {kernel}");

@@ -124,6 +124,7 @@ impl Gateway {
         let room = core.room(&settings, zygote)?;
         let cors_origins = settings.cors_origins.clone();
         let rules = rules(settings.policy.clone(), &room, &cors_origins, &*clock)?;
+        core.pipeline.share_among(rules.policy.tenants.len());
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let gate = Arc::new(Gate {
             clock: clock.clone(),
@@ -176,8 +177,11 @@ impl Gateway {
     pub fn reload(&self) -> impl Fn(Policy) -> Result<(), StartError> + Send + Sync + 'static {
         let (current, room) = (self.rules.clone(), self.room.clone());
         let (origins, clock) = (self.cors_origins.clone(), self.clock.clone());
+        let pipeline = self.pipeline.clone();
         move |policy| {
-            current.store(Arc::new(rules(policy, &room, &origins, &*clock)?));
+            let new = rules(policy, &room, &origins, &*clock)?;
+            pipeline.share_among(new.policy.tenants.len());
+            current.store(Arc::new(new));
             Ok(())
         }
     }
