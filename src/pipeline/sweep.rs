@@ -47,8 +47,8 @@ impl Beat {
 impl Pipeline {
     /// Before every request. If the machine has become another, every key is destroyed; if the
     /// process or the machine has slept, or a clock was set forward, every key that fell due
-    /// meanwhile is destroyed first, however many files that ends. Otherwise two clocks and a socket
-    /// are looked at.
+    /// meanwhile is destroyed first, however many files that ends. Otherwise two clocks and a
+    /// socket are looked at.
     pub async fn wake(&self) {
         if self.machine.is_another() {
             self.keys.condemn(Suspicion::NewMachine);

@@ -397,7 +397,7 @@ async fn after_a_sleep_every_key_that_is_due_is_gone_before_the_first_request() 
     house.is_empty().await;
 }
 
-/// A run of chunks that is being opened while all keys are condemned ends first; then nothing opens.
+/// A run of chunks that is being opened while all keys are condemned ends first; then none opens.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_condemnation_waits_for_the_run_that_is_being_opened() {
     let house = house();

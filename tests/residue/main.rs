@@ -1,8 +1,8 @@
-//! What a thief finds in the gateway's memory once files are over: none of their keys, none of their
-//! bytes; and with the spool's files beside it, nothing that opens.
+//! What a thief finds in the gateway's memory once files are over: none of their keys and bytes;
+//! and with the spool's files beside it, nothing that opens.
 //!
-//! The victim is this very program, executed under another name: the stages over seeded entropy, so
-//! that every key is known to the thief, who never has to keep one where the search looks. The thief
+//! The victim is this very program, executed under another name: the stages over seeded entropy,
+//! so that every key is known to the thief, who keeps none where the search looks. The thief
 //! derives the keys by its own reading of VAULT.md, and shows that they are the right ones: with
 //! them it opens what it took from the spool while the files lived.
 

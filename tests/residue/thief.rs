@@ -1,4 +1,4 @@
-//! The thief: starts a victim, copies its spool while files live, and its memory when they are over.
+//! The thief: starts a victim, copies its spool while files live and its memory when they are over.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -138,7 +138,7 @@ impl Thief {
         nameless.map(|path| std::fs::read(path).unwrap()).collect()
     }
 
-    /// Its memory; `None` where that may not be read. Pages the kernel shows to nobody are left out.
+    /// Its memory; `None` where it may not be read. Pages the kernel shows to nobody are left out.
     #[expect(clippy::disallowed_methods, reason = "a thief knows no seams")]
     pub fn dump(&self) -> Option<Dump> {
         let process = self.process.id();
