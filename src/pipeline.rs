@@ -183,6 +183,11 @@ impl Pipeline {
         }
     }
 
+    /// How many tenants share the locked pages from now on.
+    pub fn share_among(&self, tenants: usize) {
+        self.quotas.share_among(tenants);
+    }
+
     /// A tenant's own live file.
     #[must_use]
     pub fn find(&self, id: FileId, tenant: TenantId) -> Option<Arc<LiveFile>> {

@@ -125,7 +125,7 @@ impl Vault {
             writer.append(run).await?;
             if let Some(end) = end {
                 // Keys that died while their last bytes arrived must not leave a readable blob.
-                origin.keys.while_alive(self.clock.now(), || ()).map_err(|_| BodyError::Gone)?;
+                origin.keys.while_alive(|| self.clock.now(), || ()).map_err(|_| BodyError::Gone)?;
                 let blob = writer.commit(&end).await?;
                 return Ok((end, blob));
             }
@@ -269,9 +269,8 @@ impl Reading {
             buffer.resize(length);
             let store = self.vault.place(segment.place);
             store.read(segment.blob, run.stored.start, &mut buffer).await?;
-            let now = self.vault.clock.now();
-            let keys = &self.origin.keys;
-            keys.while_alive(now, || opener.open_run(run.chunks, &mut buffer))
+            let (keys, clock) = (&self.origin.keys, &self.vault.clock);
+            keys.while_alive(|| clock.now(), || opener.open_run(run.chunks, &mut buffer))
                 .map_err(|_| BodyError::Gone)??;
             let plain = buffer.into_bytes().slice(run.wanted);
             if !plain.is_empty() {

@@ -132,6 +132,7 @@ impl Gateway {
         let room = core.room(&settings, zygote)?;
         let cors_origins = settings.cors_origins.clone();
         let rules = rules(settings.policy.clone(), &room, &cors_origins, &*clock)?;
+        core.pipeline.share_among(rules.policy.tenants.len());
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let (grants, audit) =
             rights::keepers(&core.pipeline, &clock, &core.tasks, settings.receipts);
@@ -190,12 +191,14 @@ impl Gateway {
     pub fn reload(&self) -> impl Fn(Policy) -> Result<(), StartError> + Send + Sync + 'static {
         let (current, room) = (self.rules.clone(), self.room.clone());
         let (origins, clock) = (self.cors_origins.clone(), self.clock.clone());
-        let grants = self.grants.clone();
+        let (grants, pipeline) = (self.grants.clone(), self.pipeline.clone());
         move |policy| {
             let now = clock.now().wall;
             let stands = |key: &Key| policy.stands_behind(key, now);
             grants.keep_if(stands);
-            current.store(Arc::new(rules(policy, &room, &origins, &*clock)?));
+            let new = rules(policy, &room, &origins, &*clock)?;
+            pipeline.share_among(new.policy.tenants.len());
+            current.store(Arc::new(new));
             Ok(())
         }
     }

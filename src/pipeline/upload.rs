@@ -119,8 +119,13 @@ impl Pipeline {
         region: Region,
         deadline: Deadline,
     ) -> Result<Unborn, PipelineError> {
+        if !self.quotas.has_slot(tenant, self.keys.slots(), self.keys.secrets_held()) {
+            return Err(BodyError::Quota.into());
+        }
         let file = FileId::draw(&*self.entropy)?;
         let keys = Arc::new(self.keys.create(file, deadline)?);
+        // Its bucket may end earlier than asked for.
+        let deadline = keys.deadline().unwrap_or(deadline);
         let (shredder, nursery, blobs) = (self.shredder.clone(), self.nursery.clone(), Vec::new());
         let entered = nursery.enter(&keys, tenant);
         let origin = Some(Origin { keys, tenant, region, deadline });
@@ -136,11 +141,13 @@ impl Pipeline {
         Ok(self.vault.admit(declared).await?)
     }
 
-    /// Whether a tenant's live bytes leave room for a body that declares its length.
+    /// Whether a tenant's live bytes leave room for a body that declares its length, and the locked
+    /// pages for one more file of that tenant.
     #[must_use]
     pub fn has_quota(&self, tenant: TenantId, terms: &Terms, declared: Option<u64>) -> bool {
         let used = self.quotas.used(tenant);
-        used.saturating_add(declared.unwrap_or(1).max(1)) <= terms.max_live_bytes
+        let fits = used.saturating_add(declared.unwrap_or(1).max(1)) <= terms.max_live_bytes;
+        fits && self.quotas.has_slot(tenant, self.keys.slots(), self.keys.secrets_held())
     }
 
     /// Takes in and seals a file. Its deadline runs from now.
