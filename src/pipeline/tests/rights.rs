@@ -49,7 +49,7 @@ async fn an_erasure_ends_everything_that_began_before_it_however_far_it_was() {
             let (round, made) = (round.clone(), made.clone());
             let tasks = house.pipeline.tasks.clone();
             tasks.spawn(async move {
-                while round.load(Ordering::SeqCst) < 100 {
+                while round.load(Ordering::SeqCst) < 200 {
                     let (began, rounds) = (Arc::new(AtomicU64::new(0)), round.clone());
                     let seen = began.clone();
                     // Asked for with the first byte: by then the upload has begun.
@@ -69,7 +69,7 @@ async fn an_erasure_ends_everything_that_began_before_it_however_far_it_was() {
         })
         .collect();
     let mut erased = 0;
-    for _ in 0..100 {
+    for _ in 0..200 {
         while house.pipeline.census().files == 0 {
             tokio::task::yield_now().await;
         }
