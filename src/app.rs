@@ -14,6 +14,7 @@ use crate::policy::Policy;
 
 mod check;
 mod gateway;
+mod rights;
 
 pub use check::examine;
 pub use gateway::{Gateway, StartError, Stopped};

@@ -30,6 +30,11 @@ impl JobId {
     pub fn draw(entropy: &dyn Entropy) -> Result<Self, EntropyError> {
         random(entropy).map(Self)
     }
+
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
 }
 
 impl fmt::Display for JobId {

@@ -37,6 +37,7 @@ names! {
     KEYRING_MEMORY_KEYS "dayfly_keyring_memory_keys";
     KEYRING_FALLBACKS "dayfly_keyring_fallbacks_total";
     KEYS_CONDEMNED "dayfly_keys_condemned_total";
+    AUDIT_LINES_DROPPED "dayfly_audit_lines_dropped_total";
     JOBS "dayfly_jobs";
     JOBS_ENDED "dayfly_jobs_ended_total";
     WEBHOOKS "dayfly_webhooks_total";
@@ -59,6 +60,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         UPLOAD_BYTES,
         DOWNLOAD_BYTES,
         KEYRING_FALLBACKS,
+        AUDIT_LINES_DROPPED,
     ] {
         counter!(name).absolute(0);
     }
@@ -116,6 +118,7 @@ fn describe() {
     describe_gauge!(KEYRING_MEMORY_KEYS, "Deadline keys in this process's locked pages");
     describe_counter!(KEYRING_FALLBACKS, "Deadline keys kept in memory for want of kernel quota");
     describe_counter!(KEYS_CONDEMNED, "Times every key was destroyed at once, by why");
+    describe_counter!(AUDIT_LINES_DROPPED, "Audit lines lost because a tenant has too many");
     describe_gauge!(JOBS, "Jobs that have not ended, by state");
     describe_counter!(JOBS_ENDED, "Jobs that have ended, by state");
     describe_counter!(

@@ -10,8 +10,10 @@ use std::time::Duration;
 use crate::file::{MAX_TTL, TenantId};
 use crate::region::Region;
 
+mod grant;
 mod keys;
 mod webhook;
+pub use grant::{GrantId, GrantToken, PresentedGrant, Who};
 pub use keys::{Key, KeyError, Presented, Principal, Roles};
 pub use webhook::{WebhookHost, WebhookHostError, WebhookSecret, WebhookSecretError};
 

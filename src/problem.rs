@@ -67,14 +67,14 @@ slugs! {
         "RFC 7578: one boundary, each file in a part with a filename, at most 1000 parts. Nothing was kept.";
     IdempotencyUnsupported "idempotency-unsupported" 400 "Idempotency-Key has no meaning here"
         "Only the requests that create something accept it; remove the header.";
-    Unauthenticated "unauthenticated" 401 "No valid key"
-        "Send Authorization: Bearer dfk_<id>_<secret> with a key that is configured and has not ended.";
+    Unauthenticated "unauthenticated" 401 "No valid key or grant"
+        "Send Authorization: Bearer dfk_<id>_<secret> with a key that is configured and has not ended, or a grant that is not used up.";
     Forbidden "forbidden" 403 "The key's roles do not allow this"
         "Ask the operator for a key with the role this request needs.";
     NotPermitted "not-permitted-by-policy" 403 "The tenant's policy does not allow this"
         "The operator sets policy per tenant: regions, longest life, largest file, processors.";
     Suspended "suspended" 403 "The tenant is suspended"
-        "Nothing can be read until the owner or the operator lifts it; deadlines run on.";
+        "Nothing can be read or taken in until the owner or the operator lifts it; deadlines run on.";
     NotFound "not-found" 404 "Not found"
         "There is nothing under this address for this key.";
     MethodNotAllowed "method-not-allowed" 405 "The method is not allowed here"

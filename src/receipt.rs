@@ -17,6 +17,9 @@ use crate::keyring::KeysDestroyed;
 use crate::region::Region;
 use crate::store::Answer;
 
+mod audit;
+pub use audit::{Action, Audit, Line, Object};
+
 /// Receipts kept in memory; past it the oldest final one is forgotten.
 pub const MOST: usize = 200_000;
 
@@ -161,6 +164,14 @@ impl Evidence {
         let row = kept.rows.get(&file).filter(|row| row.tenant == tenant)?;
         let over = row.over.map(|over| self.clock.now().boot.since(over));
         (over.is_none_or(|age| age < self.retention)).then(|| row.receipt.clone())
+    }
+
+    /// Forgets every final receipt of a tenant.
+    pub fn forget(&self, tenant: TenantId) {
+        let mut kept = self.kept();
+        let Kept { rows, over } = &mut *kept;
+        rows.retain(|_, row| row.tenant != tenant || row.over.is_none());
+        over.retain(|(_, file)| rows.contains_key(file));
     }
 
     /// Forgets what is older than the retention.

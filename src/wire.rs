@@ -297,6 +297,74 @@ pub struct Processor {
     pub options: serde_json::Value,
 }
 
+/// A right to be handed on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(tag = "allow", rename_all = "lowercase", deny_unknown_fields)]
+pub enum GrantAsk {
+    /// To take files in.
+    Upload {
+        /// The largest file, bytes; never more than the policy allows.
+        max_size: Option<u64>,
+        /// Files that may be made: 1 to 10000.
+        count: u64,
+        /// How long the grant lasts, like `90s`, `15m`, `4h`, `23h30m`.
+        ttl: String,
+        /// The only region it may be used for.
+        region: Option<String>,
+    },
+    /// To fetch one file.
+    Download {
+        /// The file's id.
+        file: String,
+        /// Downloads that may begin: 1 to 10000.
+        count: u64,
+        /// How long the grant lasts; never longer than the file.
+        ttl: String,
+    },
+}
+
+/// A right that was handed on.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Grant {
+    /// `dfg_…`, to be sent as a Bearer token. It is shown this once.
+    pub grant: String,
+    /// RFC 3339, UTC. It ends then at the latest.
+    pub expires_at: String,
+}
+
+/// A page of the audit trail, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditList {
+    pub audit: Vec<AuditLine>,
+    /// To be sent as `cursor` for the next page; null on the last.
+    pub cursor: Option<String>,
+}
+
+/// Something that was done.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditLine {
+    /// RFC 3339, UTC.
+    pub at: String,
+    /// The id of the key that did it, or whose grant did.
+    pub key: String,
+    /// The grant that did it, where it was one.
+    pub grant: Option<String>,
+    /// `file.create`, `file.read`, `file.shorten`, `file.delete`, `process.run`, `grant.create`,
+    /// `tenant.erase`, `tenant.suspend`, `tenant.resume` or `tenant.export`.
+    pub action: &'static str,
+    /// What it was done to; null for the tenant as a whole.
+    pub id: Option<String>,
+}
+
+/// What an erasure has destroyed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Erased {
+    /// Files and runs that had been accepted.
+    pub erased: u64,
+    /// One final receipt for each.
+    pub receipts: Vec<Receipt>,
+}
+
 /// Whose key this is.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Whoami {

@@ -11,28 +11,28 @@ use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use super::{Keeper, Place, Seams, Settings};
+use super::{Keeper, Place, Seams, Settings, rights};
 use crate::body::Pool;
 use crate::budget::Budget;
 use crate::clock::{Clock, within};
 use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, private_dir};
 use crate::egress::Egress;
-use crate::entropy::{EntropyError, random};
+use crate::entropy::{Entropy, EntropyError, random};
 use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
 use crate::jail::{Jail, JailError, Limits, Zygote};
 use crate::keyring::{KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable};
 use crate::metrics;
 use crate::ops::{self, Admin};
 use crate::pipeline::{Parts, Pipeline, RECORD_BYTES};
-use crate::policy::Policy;
+use crate::policy::{Key, Policy};
 use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
 use crate::receipt::Evidence;
 use crate::region::Region;
 use crate::secret::{Slab, SlabError};
 use crate::shred::Shredder;
 use crate::store::{LocalStore, MemoryStore, Store};
-use crate::table::{Idempotency, Table};
+use crate::table::{Grants, Idempotency, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::Vault;
 
@@ -89,6 +89,7 @@ pub struct Gateway {
     rules: Arc<ArcSwap<Rules>>,
     room: DocumentRoom,
     cors_origins: Vec<String>,
+    grants: Arc<Grants>,
     pipeline: Arc<Pipeline>,
     keys: Arc<Keys>,
     vault: Arc<Vault>,
@@ -103,6 +104,7 @@ pub struct Gateway {
 /// The parts that hold files, before anything listens.
 struct Core {
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
     budget: Budget,
     pool: Arc<Pool>,
     keys: Arc<Keys>,
@@ -130,7 +132,10 @@ impl Gateway {
         let room = core.room(&settings, zygote)?;
         let cors_origins = settings.cors_origins.clone();
         let rules = rules(settings.policy.clone(), &room, &cors_origins, &*clock)?;
+        core.pipeline.share_among(rules.policy.tenants.len());
         let rules = Arc::new(ArcSwap::from_pointee(rules));
+        let (grants, audit) =
+            rights::keepers(&core.pipeline, &clock, &core.tasks, settings.receipts);
         let gate = Arc::new(Gate {
             clock: clock.clone(),
             entropy: entropy.clone(),
@@ -139,6 +144,8 @@ impl Gateway {
             shutdown: core.shutdown.clone(),
             tasks: core.tasks.clone(),
             idempotency: Idempotency::new(clock.clone()),
+            grants: grants.clone(),
+            audit,
             throttle: Throttle::default(),
             watch: core.watch(settings.min_rate),
             fingerprint_key: hmac::Key::new(hmac::HMAC_SHA256, &random::<32>(&*entropy)?),
@@ -161,6 +168,7 @@ impl Gateway {
             rules,
             room,
             cors_origins,
+            grants,
             pipeline: Arc::new(core.pipeline),
             keys: core.keys,
             vault: core.vault,
@@ -183,8 +191,14 @@ impl Gateway {
     pub fn reload(&self) -> impl Fn(Policy) -> Result<(), StartError> + Send + Sync + 'static {
         let (current, room) = (self.rules.clone(), self.room.clone());
         let (origins, clock) = (self.cors_origins.clone(), self.clock.clone());
+        let (grants, pipeline) = (self.grants.clone(), self.pipeline.clone());
         move |policy| {
-            current.store(Arc::new(rules(policy, &room, &origins, &*clock)?));
+            let now = clock.now().wall;
+            let stands = |key: &Key| policy.stands_behind(key, now);
+            grants.keep_if(stands);
+            let new = rules(policy, &room, &origins, &*clock)?;
+            pipeline.share_among(new.policy.tenants.len());
+            current.store(Arc::new(new));
             Ok(())
         }
     }
@@ -208,6 +222,7 @@ impl Gateway {
         // As with the listeners: what went wrong there shows in what was left.
         drop(jobs.await);
         self.pipeline.forget_all();
+        self.grants.clear();
         drop(self.rules);
         let patience = Duration::from_secs(5);
         within(&*self.clock, patience, self.pipeline.cleaned()).await;
@@ -234,9 +249,12 @@ impl Core {
         let epochs = keeper(settings.keyring, seams.kernel, &clock, &slab)?;
         let keys = Arc::new(Keys::new(clock.clone(), entropy.clone(), epochs, slab));
         let here = settings.policy.here;
-        // Half of the memory may rest: the other half is for bytes on their way.
-        let memory = MemoryStore::new(here, settings.memory_bytes / 2);
-        let store = store(&settings.store, here, &memory)?;
+        // What may rest in memory as sealed bytes: half of it where there is no other store. Else
+        // an eighth; the rest is for what is known of live files (200 000 of them fit in 512 MiB),
+        // and for bytes on their way.
+        let share = if matches!(settings.store, Place::Memory) { 2 } else { 8 };
+        let memory = MemoryStore::new(here, settings.memory_bytes / share);
+        let store = store(&settings.store, here, &memory, &clock)?;
         let store_name = store.name();
         let vault = Arc::new(Vault::new(
             clock.clone(),
@@ -260,7 +278,7 @@ impl Core {
         let workers = settings.workers.count.unwrap_or_else(cores).get();
         let pipeline = Pipeline::new(Parts {
             clock: clock.clone(),
-            entropy,
+            entropy: entropy.clone(),
             keys: keys.clone(),
             table,
             vault: vault.clone(),
@@ -275,7 +293,19 @@ impl Core {
             runs: workers * RUNS_PER_WORKER,
             min_rate: settings.min_rate,
         });
-        Ok(Self { clock, budget, pool, keys, pages, vault, store_name, pipeline, tasks, shutdown })
+        Ok(Self {
+            clock,
+            entropy,
+            budget,
+            pool,
+            keys,
+            pages,
+            vault,
+            store_name,
+            pipeline,
+            tasks,
+            shutdown,
+        })
     }
 
     /// Somebody to look after slow readers.
@@ -340,6 +370,7 @@ impl Core {
     fn admin(&self, handle: PrometheusHandle, jail: Arc<Jail>) -> Admin {
         Admin {
             clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
             metrics: handle,
             pipeline: self.pipeline.clone(),
             keys: self.keys.clone(),
@@ -377,12 +408,17 @@ fn keeper(
     })
 }
 
-fn store(place: &Place, here: Region, memory: &MemoryStore) -> Result<Arc<dyn Store>, StartError> {
+fn store(
+    place: &Place,
+    here: Region,
+    memory: &MemoryStore,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Store>, StartError> {
     Ok(match place {
         Place::Memory => Arc::new(memory.clone()),
         Place::Local { dir, max_bytes } => {
             let spool = Spool::open(dir).map_err(StartError::Spool)?;
-            Arc::new(LocalStore::new(here, spool, *max_bytes))
+            Arc::new(LocalStore::new(here, spool, *max_bytes, clock.clone()))
         }
     })
 }

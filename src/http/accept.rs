@@ -130,7 +130,8 @@ impl Listener {
             .header_read_timeout(self.door.header_timeout)
             .max_headers(MOST_HEADERS)
             .max_buf_size(BUFFER_BYTES)
-            .half_close(false);
+            // Whoever has asked may close its half and wait: `nc -N` does.
+            .half_close(true);
         builder
             .http2()
             .timer(TokioTimer::new())

@@ -14,9 +14,9 @@ use futures_util::future::select;
 use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 
-use super::caller::Caller;
+use super::caller::{Caller, Need};
 use super::jobs::{own, shown};
-use super::query::{Query, number};
+use super::query::number;
 use super::segment::Segment;
 use super::{Gate, Problem};
 use crate::body::BodyError;
@@ -54,9 +54,7 @@ pub(super) async fn follow(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Client, &[])?;
     let job = own(&gate, &caller, &id)?;
     let after = match request.headers().get("last-event-id") {
         None => 0,

@@ -8,14 +8,14 @@ use axum::response::Response;
 use data_encoding::HEXLOWER;
 use http::StatusCode;
 
-use super::caller::Caller;
+use super::caller::{Caller, Need};
 use super::guard::json;
-use super::query::{Query, ttl};
+use super::query::ttl;
 use super::segment::Segment;
 use super::{Gate, Problem, body};
 use crate::file::{FileId, Reason};
 use crate::problem::Slug;
-use crate::receipt::Receipt;
+use crate::receipt::{Action, Receipt};
 use crate::store::Answer;
 use crate::table::LiveFile;
 use crate::wire;
@@ -40,9 +40,7 @@ pub(super) async fn list(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    let query = Query::parse(request.uri(), &["limit", "cursor"])?;
-    caller.throttle(&gate)?;
+    let query = caller.admit(&gate, request.uri(), Need::Client, &["limit", "cursor"])?;
     let (cursor, limit) = query.page()?;
     let (files, next) = gate.pipeline.list(caller.tenant_id(), cursor, limit);
     // A file that dies between the listing and the look at its record is simply not shown.
@@ -71,9 +69,7 @@ pub(super) async fn show(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Client, &[])?;
     let file = usable(&gate, &caller, &id).await?;
     Ok(json(StatusCode::OK, &view(&gate, &file)?))
 }
@@ -99,12 +95,11 @@ pub(super) async fn shorten(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Client, &[])?;
     let file = usable(&gate, &caller, &id).await?;
     let asked: wire::Shorten = read_json(&gate, request.into_body()).await?;
     gate.pipeline.shorten(&file, ttl(&asked.ttl)?)?;
+    caller.note(&gate, Action::FileShorten, Some(file.id.into()));
     Ok(json(StatusCode::OK, &view(&gate, &file)?))
 }
 
@@ -129,12 +124,13 @@ pub(super) async fn delete(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::ClientForgets, &[])?;
     let id: FileId = id.parse().map_err(|_| Slug::NotFound)?;
     let receipt = match gate.pipeline.find(id, caller.tenant_id()) {
-        Some(file) => gate.pipeline.delete(&file),
+        Some(file) => {
+            caller.note(&gate, Action::FileDelete, Some(id.into()));
+            gate.pipeline.delete(&file)
+        }
         None => gate.pipeline.receipt(id, caller.tenant_id()),
     };
     let receipt = receipt.ok_or(Slug::NotFound)?;
@@ -162,9 +158,7 @@ pub(super) async fn receipt(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client || roles.owner || roles.auditor)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Receipts, &[])?;
     let id: FileId = id.parse().map_err(|_| Slug::NotFound)?;
     // Looking for the file first ends it if it is due or used up: its receipt is then final.
     drop(usable(&gate, &caller, &id.to_string()).await);
@@ -233,7 +227,7 @@ pub(super) fn view(gate: &Gate, file: &Arc<LiveFile>) -> Result<wire::File, Prob
     })
 }
 
-fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
+pub(super) fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
     let roles = caller.principal.roles();
     let salt = (roles.client || roles.owner).then(|| HEXLOWER.encode(&receipt.commitment_salt));
     let proof = receipt.destroyed.as_deref();
@@ -266,7 +260,11 @@ fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
     }
 }
 
-async fn read_json<T: serde::de::DeserializeOwned>(gate: &Gate, body: Body) -> Result<T, Problem> {
+/// A small body as the JSON object a request takes.
+pub(super) async fn read_json<T>(gate: &Gate, body: Body) -> Result<T, Problem>
+where
+    T: serde::de::DeserializeOwned,
+{
     from_json(&body::small(body, MOST_JSON, &*gate.clock).await?)
 }
 

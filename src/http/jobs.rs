@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::{StatusCode, Uri, header};
 use serde_json::{Map, Value};
 
-use super::caller::Caller;
+use super::caller::{Caller, Need};
 use super::content::insert;
 use super::files::{from_json, usable, view};
 use super::guard::{json, stopping};
@@ -24,6 +24,7 @@ use crate::pipeline::{AnyJob, Order};
 use crate::policy::{Ask, Terms};
 use crate::problem::Slug;
 use crate::process::{Password, Recipe};
+use crate::receipt::Action;
 use crate::table::{LiveFile, Outcome};
 use crate::wire;
 
@@ -68,7 +69,7 @@ pub(super) async fn create(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
+    caller.allow(&gate, Need::Client)?;
     Query::parse(request.uri(), &[])?;
     let secret = password(&request)?;
     caller.throttle(&gate)?;
@@ -91,6 +92,7 @@ pub(super) async fn create(
         return Err(Problem::later(Slug::QuotaExceeded, 60));
     }
     let job = gate.pipeline.submit(caller.tenant_id(), &terms, order)?;
+    caller.note(&gate, Action::JobCreate, Some(job.id.into()));
     if let Attempt::First(running) = attempt {
         let (files, job) = (Vec::new(), Some(job.id));
         running.settle(Outcome { fingerprint: found, files, several: false, job });
@@ -121,8 +123,7 @@ fn judge(
         declared_bytes: None,
         steps: &names,
     };
-    let decided = caller.rules.policy.decide(&caller.tenant, &ask);
-    let terms = decided.map_err(|refusal| elsewhere(refusal, head))?;
+    let terms = caller.decide(&ask).map_err(|refusal| elsewhere(refusal, head))?;
     let webhook = asked.webhook.map(|asked| webhook(gate, caller, &asked.url)).transpose()?;
     if asked.deliver.is_some() {
         let detail = "This gateway has no connections to deliver to.";
@@ -254,9 +255,7 @@ pub(super) async fn list(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    let query = Query::parse(request.uri(), &["limit", "cursor"])?;
-    caller.throttle(&gate)?;
+    let query = caller.admit(&gate, request.uri(), Need::Client, &["limit", "cursor"])?;
     let (cursor, limit) = query.page()?;
     let (jobs, next) = gate.pipeline.jobs(caller.tenant_id(), cursor, limit);
     let jobs = jobs.iter().map(|job| shown(&gate, job, job.board.now())).collect();
@@ -282,9 +281,7 @@ pub(super) async fn show(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Client, &[])?;
     let job = own(&gate, &caller, &id)?;
     Ok(json(StatusCode::OK, &shown(&gate, &job, job.board.now())))
 }
@@ -310,11 +307,10 @@ pub(super) async fn cancel(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::ClientForgets, &[])?;
     let job = own(&gate, &caller, &id)?;
     gate.pipeline.cancel(&job).await;
+    caller.note(&gate, Action::JobCancel, Some(job.id.into()));
     Ok(json(StatusCode::OK, &shown(&gate, &job, job.board.now())))
 }
 

@@ -52,6 +52,13 @@ impl Problem {
         self.with(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
+    /// No valid key or grant.
+    #[must_use]
+    pub fn unauthenticated() -> Self {
+        let challenge = HeaderValue::from_static("Bearer");
+        Self::new(Slug::Unauthenticated).with(header::WWW_AUTHENTICATE, challenge)
+    }
+
     /// A file that was and is no more.
     #[must_use]
     pub fn gone(file: FileId, reason: Reason) -> Self {
@@ -85,7 +92,8 @@ impl Problem {
     }
 
     /// The document, once the request's id is known.
-    pub(super) fn render(self, request_id: &str) -> Response {
+    #[must_use]
+    pub fn render(self, request_id: &str) -> Response {
         let document = wire::Problem {
             kind: format!("/problems/{}", self.slug.as_str()),
             title: self.slug.title(),
@@ -132,6 +140,9 @@ impl From<PipelineError> for Problem {
             PipelineError::Expired => Self::new(Slug::Expired),
             PipelineError::Stopped => Self::later(Slug::ShuttingDown, 30),
             PipelineError::Downloaded => Self::new(Slug::Downloaded),
+            PipelineError::GrantSpent => Self::unauthenticated(),
+            PipelineError::Suspended => Self::new(Slug::Suspended),
+            PipelineError::Erased => Self::new(Slug::Erased),
             PipelineError::Lost(file, reason) => Self::gone(file, reason),
             PipelineError::TooManyJobs => Self::because(
                 Slug::QuotaExceeded,

@@ -43,6 +43,10 @@ pub(super) fn attempt(gate: &Gate, caller: &Caller, request: &Request) -> Result
     }
     let mut name = hmac::Context::with_key(&gate.fingerprint_key);
     absorb(&mut name, &[b"key", request.uri().path().as_bytes(), key]);
+    if let Some(grant) = caller.who().grant {
+        // What a key or another grant has made is nobody else's to see.
+        absorb(&mut name, &[b"grant", grant.as_bytes()]);
+    }
     let name = name.sign();
     let mut short = [0; 32];
     short.copy_from_slice(&name.as_ref()[..32]);

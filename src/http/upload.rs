@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 use super::body::{declared, incoming};
-use super::caller::Caller;
+use super::caller::{Caller, Need};
 use super::content::{digest_header, insert, joined};
 use super::files::view;
 use super::guard::{json, stopping};
@@ -18,11 +18,12 @@ use super::{Gate, Problem, disposition};
 use crate::clock::within;
 use crate::intake::{Algorithm, Digester, Expected, Parts, boundary, clean, declared_type};
 use crate::job::JobId;
-use crate::pipeline::{Order, Sealed, Upload};
+use crate::pipeline::{Order, PipelineError, Sealed, Upload};
 use crate::policy::{Ask, Terms};
 use crate::problem::Slug;
 use crate::process::Recipe;
-use crate::table::{LiveFile, Outcome};
+use crate::receipt::Action;
+use crate::table::{LiveFile, Outcome, Use};
 use crate::wire;
 
 /// Why a job cannot have a file whose downloads are counted.
@@ -122,7 +123,7 @@ async fn take(
     request: Request,
     path_name: Option<String>,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
+    caller.allow(gate, Need::Upload)?;
     let mut wish = wish(caller, &request, path_name)?;
     let digester = digester(caller, request.headers(), wish.boundary.is_some())?;
     let (tenant, declared) = (caller.tenant_id(), wish.declared);
@@ -145,9 +146,11 @@ async fn take(
             // The first part's life runs while the others arrive: past its end nothing of the
             // request is left.
             let left = gate.pipeline.shortest_life(&wish.terms)?;
+            let era = gate.pipeline.enter(tenant)?;
             let recipe = wish.recipe.take();
             let all = several(gate, caller, (&wish, recipe), request, boundary, attempt);
-            within(&*gate.clock, left, all).await.unwrap_or(Err(Slug::Expired.into()))
+            let all = era.during(within(&*gate.clock, left, all)).await;
+            all.map_err(PipelineError::from)?.unwrap_or(Err(Slug::Expired.into()))
         }
         (attempt, None) => one(gate, caller, wish, request, digester, attempt).await,
     }
@@ -181,8 +184,7 @@ fn wish(caller: &Caller, request: &Request, path_name: Option<String>) -> Result
     if downloads.is_some() && recipe.is_some() {
         return Err(Problem::because(Slug::BadDownloads, COUNTED));
     }
-    let decided = caller.rules.policy.decide(&caller.tenant, &ask);
-    let terms = decided.map_err(|refusal| elsewhere(refusal, request))?;
+    let terms = caller.decide(&ask).map_err(|refusal| elsewhere(refusal, request))?;
     let recipe = recipe.map(|(recipe, _)| recipe);
     Ok(Wish { terms, name, downloads, declared, boundary, recipe })
 }
@@ -258,6 +260,7 @@ async fn one(
     if matches!(attempt, Attempt::First(_)) {
         digester.fingerprint(replay::head(gate, &request, &[]));
     }
+    let claim = caller.claim_upload()?;
     let upload = Upload {
         input: incoming(request.into_body()),
         declared: wish.declared,
@@ -270,6 +273,7 @@ async fn one(
     let fingerprint = sealed.fingerprint();
     let files = [gate.pipeline.publish(sealed)?];
     let job = start(gate, caller, &wish.terms, wish.recipe, &files)?;
+    noted(gate, caller, &files, claim);
     settle(attempt, fingerprint, &files, false, job);
     created(gate, &files, false, job)
 }
@@ -288,7 +292,9 @@ async fn several(
     let head = Request::from_parts(head, axum::body::Body::empty());
     let mut parts = Parts::new(incoming(body), boundary, gate.pipeline.pace());
     let (mut sealed, mut fingerprints): (Vec<Sealed>, Vec<_>) = (Vec::new(), Vec::new());
+    let mut claims = Vec::new();
     while let Some(part) = parts.next().await? {
+        claims.extend(caller.claim_upload()?);
         let mut digester = Digester::default();
         for algorithm in &algorithms {
             digester.compute(*algorithm);
@@ -315,6 +321,7 @@ async fn several(
     }
     let files = gate.pipeline.publish_all(sealed)?;
     let job = start(gate, caller, &wish.terms, recipe, &files)?;
+    noted(gate, caller, &files, claims);
     settle(attempt, Some(replay::join(gate, &fingerprints)), &files, true, job);
     created(gate, &files, true, job)
 }
@@ -338,7 +345,22 @@ fn start(
         always_digest: caller.tenant.always_digest,
     };
     let started = gate.pipeline.submit(caller.tenant_id(), terms, order);
-    Ok(Some(started.inspect_err(|_| gate.pipeline.discard(files))?.id))
+    let job = started.inspect_err(|_| gate.pipeline.discard(files))?;
+    caller.note(gate, Action::JobCreate, Some(job.id.into()));
+    Ok(Some(job.id))
+}
+
+/// Files were made: that is in the trail, and what a grant allowed for them is spent.
+fn noted(
+    gate: &Gate,
+    caller: &Caller,
+    files: &[Arc<LiveFile>],
+    claims: impl IntoIterator<Item = Use>,
+) {
+    claims.into_iter().for_each(Use::keep);
+    for file in files {
+        caller.note(gate, Action::FileCreate, Some(file.id.into()));
+    }
 }
 
 /// Remembers what a first request with an `Idempotency-Key` made.

@@ -21,7 +21,7 @@ use crate::job::{JobId, Queued};
 use crate::keyring::KeyringError;
 use crate::policy::Terms;
 use crate::process::{ProcessError, Recipe};
-use crate::table::{Cut, Job, LiveFile, NoJob, Stop, Wish};
+use crate::table::{Cut, Era, Job, LiveFile, NoJob, Stop, Wish};
 
 mod notice;
 mod work;
@@ -118,6 +118,7 @@ impl Pipeline {
         terms: &Terms,
         order: Order,
     ) -> Result<Arc<super::AnyJob>, PipelineError> {
+        let era = self.enter(tenant)?;
         let created = self.clock.now();
         let mut deadline = None;
         for source in &order.sources {
@@ -153,7 +154,7 @@ impl Pipeline {
         let (attending, unfinished) = (self.crew.attending.count(), self.crew.unfinished.count());
         let (this, terms, own) = (self.clone(), *terms, job.clone());
         self.tasks.spawn(async move {
-            this.attend(own, (queued, place), terms, order, unfinished).await;
+            this.attend(own, (queued, place, era), terms, order, unfinished).await;
             // Last of all: who waits for this finds nothing of the job held any more.
             drop(attending);
         });
@@ -164,7 +165,7 @@ impl Pipeline {
     async fn attend(
         &self,
         job: Arc<super::AnyJob>,
-        waiting: (Queued, Place),
+        waiting: (Queued, Place, Era),
         terms: Terms,
         order: Order,
         unfinished: Counted,
@@ -249,11 +250,11 @@ impl Pipeline {
     async fn see_through(
         &self,
         job: &super::AnyJob,
-        (queued, place): (Queued, Place),
+        (queued, place, era): (Queued, Place, Era),
         terms: &Terms,
         order: &Order,
     ) {
-        let halt = std::pin::pin!(halted(job, &order.sources));
+        let halt = std::pin::pin!(halted(job, &order.sources, &era));
         let turn = std::pin::pin!(self.turn(place));
         let (turn, halt) = match select(halt, turn).await {
             Either::Left((halt, _)) => return self.end_early(job, queued, halt),
@@ -263,7 +264,7 @@ impl Pipeline {
             self.evidence.hand(source.id, &job.steps);
         }
         let running = queued.start();
-        let bench = Workbench::new(self, job, terms, order, running.reporter());
+        let bench = Workbench::new(self, job, (terms, &era), order, running.reporter());
         let done = match select(halt, Box::pin(self.persist(turn, &bench))).await {
             Either::Left((halt, _)) => Err(halt),
             Either::Right((done, _)) => done.map_err(Halt::Refused),
@@ -375,11 +376,13 @@ enum Verdict {
 }
 
 /// Completes when a job is to end before it is done.
-async fn halted(job: &super::AnyJob, sources: &[Arc<LiveFile>]) -> Halt {
+async fn halted(job: &super::AnyJob, sources: &[Arc<LiveFile>], era: &Era) -> Halt {
     let cuts = sources.iter().map(|source| Box::pin(source.cut.fired()));
-    let asked = std::pin::pin!(job.stop.requested());
+    let asked = std::pin::pin!(era.during(job.stop.requested()));
     match select(asked, select_all(cuts)).await {
-        Either::Left((wish, _)) => Halt::Asked(wish),
+        Either::Left((Ok(wish), _)) => Halt::Asked(wish),
+        // Suspended or erased: the tenant wants nothing of it any more.
+        Either::Left((Err(_), _)) => Halt::Asked(Wish::Cancel),
         Either::Right((((), at, _), _)) => Halt::Lost(sources[at].id),
     }
 }

@@ -22,7 +22,7 @@ use crate::intake::{Digester, Intake};
 use crate::policy::Terms;
 use crate::process::{Plan, ProcessError, StepStream};
 use crate::receipt::Acceptance;
-use crate::table::{Cut, Kind, LiveFile, Origin, Reservation, Segment};
+use crate::table::{Cut, Era, Kind, LiveFile, Origin, Reservation, Segment};
 
 /// How long a run whose body has arrived waits for its turn: it holds nothing but sealed bytes.
 const QUEUE_PATIENCE: Duration = Duration::from_mins(1);
@@ -43,8 +43,6 @@ pub struct Ran {
     /// Bytes of the body, where that is known before it is sent.
     pub bytes: Option<u64>,
     pub body: Delivery,
-    /// Fires when the run is shredded from outside.
-    pub cut: Cut,
 }
 
 /// What flows between two steps.
@@ -96,6 +94,7 @@ impl Pipeline {
         run: Run,
     ) -> Result<Ran, PipelineError> {
         let now = self.clock.now();
+        let era = self.enter(tenant)?;
         let mut unborn = self.conceive(tenant, terms, now)?;
         let (limits, quota) = (self.limits(terms), self.quotas.open(tenant));
         let intake = Intake::new(run.input, &limits, quota, run.digester, self.clock.clone());
@@ -109,14 +108,18 @@ impl Pipeline {
             live_limit: terms.max_live_bytes,
         };
         let work = bench.work(run.plan, verified(intake));
-        let done = within(&*self.clock, origin.deadline.left(now), work).await;
+        let done = era.during(within(&*self.clock, origin.deadline.left(now), work)).await;
         let (sealed, quota) = (bench.sealed, bench.quota);
-        let Some(done) = done else {
-            unborn.reason = Reason::Expired;
-            return Err(PipelineError::Expired);
+        let done = match done {
+            Err(ended) => return Err(unborn.ended(ended)),
+            Ok(None) => {
+                unborn.reason = Reason::Expired;
+                return Err(PipelineError::Expired);
+            }
+            Ok(Some(done)) => done,
         };
-        let (media_type, result) = done?;
-        let file = self.announce(unborn, now, sealed, quota, run.steps)?;
+        let (media_type, result) = done.map_err(|error| era.blame::<PipelineError>(error))?;
+        let file = self.announce((unborn, &era), now, sealed, quota, run.steps)?;
         let (bytes, body) = match result {
             Between::Flowing(body) => (None, plain(body)),
             Between::Resting(segment) => {
@@ -128,15 +131,15 @@ impl Pipeline {
         let when_ended = Box::new(move |file: &Arc<LiveFile>, whole: bool| {
             shredder.shred(file, if whole { Reason::Consumed } else { Reason::Cancelled });
         });
-        let (id, cut) = (file.id, file.cut.clone());
-        let body = Delivery::new(file, body, bytes, None, when_ended);
-        Ok(Ran { id, media_type, bytes, body, cut })
+        let id = file.id;
+        let body = Delivery::new((file, era), body, bytes, None, when_ended);
+        Ok(Ran { id, media_type, bytes, body })
     }
 
     /// Gives the run a receipt, and its keys a place where the sweeper finds them.
     pub(super) fn announce(
         &self,
-        unborn: Unborn,
+        (unborn, era): (Unborn, &Era),
         now: Now,
         segments: Vec<Segment>,
         reservation: Reservation,
@@ -170,10 +173,7 @@ impl Pipeline {
             reservation,
             released: AtomicBool::new(false),
         });
-        if self.table.insert(file.clone()).is_err() {
-            self.shredder.shred(&file, Reason::Expired);
-            return Err(PipelineError::Expired);
-        }
+        self.enroll(&file, era)?;
         Ok(file)
     }
 }

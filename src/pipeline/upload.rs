@@ -18,7 +18,7 @@ use crate::receipt::Acceptance;
 use crate::region::Region;
 use crate::shred::Shredder;
 use crate::table::{
-    Claims, Closed, Cut, Fingerprint, Kind, LiveFile, Nursery, Origin, Place, Segment,
+    Claims, Closed, Cut, Ended, Era, Fingerprint, Kind, LiveFile, Nursery, Origin, Place, Segment,
 };
 use crate::vault::Record;
 
@@ -36,6 +36,7 @@ pub struct Upload {
 /// A file that is sealed but not yet known to anybody. Dropped, it is forgotten without a trace.
 pub struct Sealed {
     pub(super) unborn: Unborn,
+    pub(super) era: Era,
     pub(super) created: Now,
     pub(super) segment: Segment,
     pub(super) record: Record,
@@ -63,6 +64,12 @@ impl Unborn {
     /// A blob that must go with the keys from now on.
     pub(super) fn owns(&mut self, segment: &Segment) {
         self.blobs.push((segment.place, segment.blob));
+    }
+
+    /// Its era has ended: why it is not to be.
+    pub(super) fn ended(&mut self, ended: Ended) -> PipelineError {
+        self.reason = reason(ended);
+        ended.into()
     }
 
     /// Hands the keys to a file that is complete.
@@ -112,10 +119,15 @@ impl Pipeline {
         region: Region,
         deadline: Deadline,
     ) -> Result<Unborn, PipelineError> {
+        if !self.quotas.has_slot(tenant, self.keys.slots(), self.keys.secrets_held()) {
+            return Err(BodyError::Quota.into());
+        }
         let file = FileId::draw(&*self.entropy)?;
         let keys = Arc::new(self.keys.create(file, deadline)?);
+        // Its bucket may end earlier than asked for.
+        let deadline = keys.deadline().unwrap_or(deadline);
         let (shredder, nursery, blobs) = (self.shredder.clone(), self.nursery.clone(), Vec::new());
-        let entered = nursery.enter(&keys);
+        let entered = nursery.enter(&keys, tenant);
         let origin = Some(Origin { keys, tenant, region, deadline });
         let unborn = Unborn { shredder, nursery, origin, blobs, reason: Reason::Failed };
         entered.map(|()| unborn).map_err(|Closed| PipelineError::Stopped)
@@ -129,11 +141,13 @@ impl Pipeline {
         Ok(self.vault.admit(declared).await?)
     }
 
-    /// Whether a tenant's live bytes leave room for a body that declares its length.
+    /// Whether a tenant's live bytes leave room for a body that declares its length, and the locked
+    /// pages for one more file of that tenant.
     #[must_use]
     pub fn has_quota(&self, tenant: TenantId, terms: &Terms, declared: Option<u64>) -> bool {
         let used = self.quotas.used(tenant);
-        used.saturating_add(declared.unwrap_or(1).max(1)) <= terms.max_live_bytes
+        let fits = used.saturating_add(declared.unwrap_or(1).max(1)) <= terms.max_live_bytes;
+        fits && self.quotas.has_slot(tenant, self.keys.slots(), self.keys.secrets_held())
     }
 
     /// Takes in and seals a file. Its deadline runs from now.
@@ -147,6 +161,7 @@ impl Pipeline {
         upload: Upload,
     ) -> Result<Sealed, PipelineError> {
         let created = self.clock.now();
+        let era = self.enter(tenant)?;
         let mut unborn = self.conceive(tenant, terms, created)?;
         let mut intake = Intake::new(
             upload.input,
@@ -158,11 +173,14 @@ impl Pipeline {
         let origin = unborn.origin()?;
         let sealed = self.vault.seal(origin, (Role::Input, 0), &mut intake, upload.declared);
         let left = origin.deadline.left(created);
-        let Some(sealed) = within(&*self.clock, left, sealed).await else {
-            unborn.reason = Reason::Expired;
-            return Err(PipelineError::Expired);
+        let segment = match era.during(within(&*self.clock, left, sealed)).await {
+            Err(ended) => return Err(unborn.ended(ended)),
+            Ok(None) => {
+                unborn.reason = Reason::Expired;
+                return Err(PipelineError::Expired);
+            }
+            Ok(Some(sealed)) => sealed.map_err(|error| era.blame(PipelineError::from(error)))?,
         };
-        let segment = sealed?;
         unborn.owns(&segment);
         let mut taken = intake.finish()?;
         let record = Record {
@@ -174,7 +192,7 @@ impl Pipeline {
         // The first bytes have told the type; nothing plain is kept while other parts arrive.
         taken.head.zeroize();
         let (downloads, handed_to) = (upload.downloads, Vec::new());
-        Ok(Sealed { unborn, created, segment, record, downloads, taken, handed_to })
+        Ok(Sealed { unborn, era, created, segment, record, downloads, taken, handed_to })
     }
 
     /// Makes files known together: all of them, or none.
@@ -207,7 +225,17 @@ impl Pipeline {
     /// # Errors
     /// When its keys died meanwhile, or the random source fails.
     pub fn publish(&self, sealed: Sealed) -> Result<Arc<LiveFile>, PipelineError> {
-        let Sealed { unborn, created, segment, record, downloads, taken, handed_to } = sealed;
+        let era = sealed.era.clone();
+        // Whatever failed: if the era is over, that is why.
+        self.publish_within(sealed).map_err(|error| era.blame(error))
+    }
+
+    fn publish_within(&self, sealed: Sealed) -> Result<Arc<LiveFile>, PipelineError> {
+        let Sealed { mut unborn, era, created, segment, record, downloads, taken, handed_to } =
+            sealed;
+        if let Some(ended) = era.end() {
+            return Err(unborn.ended(ended));
+        }
         let origin = unborn.origin()?;
         let id = origin.keys.file();
         let record = self.vault.seal_record(origin, &record)?;
@@ -238,11 +266,31 @@ impl Pipeline {
             reservation: taken.reservation,
             released: AtomicBool::new(false),
         });
-        if self.table.insert(file.clone()).is_err() {
-            self.shredder.shred(&file, Reason::Expired);
-            return Err(PipelineError::Expired);
-        }
+        self.enroll(&file, &era)?;
         metrics::count(metrics::FILES_ACCEPTED, 1);
         Ok(file)
+    }
+
+    /// Puts a file or a run into the table. Looks at its era after that: an erasure looks through
+    /// the table after it has ended the era, so that one of the two sees the other.
+    pub(super) fn enroll(&self, file: &Arc<LiveFile>, era: &Era) -> Result<(), PipelineError> {
+        let entered = self.table.insert(file.clone());
+        if let Some(ended) = era.end() {
+            self.shredder.shred(file, reason(ended));
+            return Err(ended.into());
+        }
+        if entered.is_err() {
+            self.shredder.shred(file, Reason::Expired);
+            return Err(PipelineError::Expired);
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of something unfinished when its era ends.
+const fn reason(ended: Ended) -> Reason {
+    match ended {
+        Ended::Suspended => Reason::Cancelled,
+        Ended::Erased => Reason::Erased,
     }
 }

@@ -22,4 +22,4 @@ pub use peer::Receiver;
 pub use sample::{Multipart, Plant, docx, noise, pdf, zip};
 pub use setup::{HERE, Setup, key_of};
 pub use wait::{eventually, is_long_tier, skip, tell};
-pub use wire::Wire;
+pub use wire::{Head, Wire};

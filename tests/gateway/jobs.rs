@@ -24,7 +24,7 @@ fn show(client: &Client, job: &str) -> Value {
 /// Waits for a job's end, as its events tell it.
 #[track_caller]
 fn ends(client: &Client, job: &str, state: &str) -> Value {
-    let last = Events::follow(client, job).until_end();
+    let last = Events::follow(client, job).last();
     assert_eq!(last["state"], state, "{last}");
     last
 }
@@ -468,7 +468,7 @@ fn jobs_are_cancelled_when_the_gateway_stops_and_its_drain_is_over() {
     events[0].reaches("running");
     gateway.signal(Signal::TERM);
     for events in &mut events {
-        assert_eq!(events.until_end()["state"], "cancelled");
+        assert_eq!(events.last()["state"], "cancelled");
     }
     gateway.ends_well();
     drop(frozen);
@@ -486,7 +486,7 @@ fn a_stop_lets_running_jobs_end() {
     let start = Instant::now();
     gateway.signal(Signal::TERM);
     drop(frozen);
-    assert_eq!(events.until_end()["state"], "succeeded");
+    assert_eq!(events.last()["state"], "succeeded");
     gateway.ends_well();
     assert!(start.elapsed().as_secs() < 20, "{:?} of a drain of 30 s", start.elapsed());
 }
@@ -506,7 +506,7 @@ fn a_draining_gateway_takes_no_job_and_waits_for_those_it_has() {
     let refused = || client.post("/v1/jobs", asked.to_string().as_bytes());
     eventually("no job is taken any more", || (refused().status == 503).then_some(()));
     drop(frozen);
-    let ended = events.until_end();
+    let ended = events.last();
     assert_eq!(ended["state"], "succeeded");
     let output = ended["outputs"][0]["id"].as_str().unwrap();
     client.delete(format!("/v1/files/{output}")).expect(200);

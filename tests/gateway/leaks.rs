@@ -121,7 +121,7 @@ fn a_day(client: &Client, plant: &Plant) {
     client.post("/v1/process/text+compress?compress.format=zstd", &long[..1 << 20]).expect(200);
     let made = client.post("/v1/files?steps=text%2Btext%2Bcompress", &long).expect(201);
     let job = made.text("job");
-    let ended = Events::follow(client, &job).until_end();
+    let ended = Events::follow(client, &job).last();
     assert_eq!(ended["state"], "succeeded", "{ended}");
     let mut broken = client.ask("POST", "/v1/files").begin(Some(10 << 20));
     broken.send(&long).unwrap();

@@ -12,19 +12,24 @@
 
 mod harness;
 
+mod audit;
 mod auth;
 mod config;
 mod crash;
 mod deliver;
 mod events;
+mod grants;
 mod jobs;
 mod leaks;
 mod limits;
+mod many;
 mod memory;
 mod memory_of_process;
 mod ops;
 mod process;
 mod region;
+mod rights;
+mod roles;
 mod shred;
 mod shutdown;
 mod upload;

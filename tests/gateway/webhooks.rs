@@ -27,13 +27,13 @@ fn every_end_is_told_with_a_signature_that_applications_verify() {
     let succeeded = order(&client, &good, &url, None);
     let failed = order(&client, &bad, &url, None);
     for job in [&succeeded, &failed] {
-        Events::follow(&client, job).until_end();
+        Events::follow(&client, job).last();
     }
     let frozen = Frozen::freeze(&gateway);
     let cancelled = order(&client, &good, &url, None);
     let expired = order(&client, &good, &url, Some("2s"));
     Events::follow(&client, &cancelled).reaches("running");
-    assert_eq!(Events::follow(&client, &expired).until_end()["state"], "expired");
+    assert_eq!(Events::follow(&client, &expired).last()["state"], "expired");
     client.delete(format!("/v1/jobs/{cancelled}")).expect(200);
     let ends = [
         (succeeded, "succeeded"),

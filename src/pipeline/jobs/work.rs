@@ -20,7 +20,7 @@ use crate::policy::Terms;
 use crate::problem::Slug;
 use crate::process::{ProcessError, StepStream};
 use crate::shred::Shredder;
-use crate::table::{LiveFile, Reservation, Segment, Stop, Wish};
+use crate::table::{Era, LiveFile, Reservation, Segment, Stop, Wish};
 use crate::vault::Record;
 
 /// Everything one job's work needs.
@@ -28,6 +28,7 @@ pub(super) struct Workbench<'a> {
     pipeline: &'a Pipeline,
     job: &'a AnyJob,
     terms: &'a Terms,
+    era: &'a Era,
     order: &'a Order,
     reporter: Reporter,
 }
@@ -71,11 +72,11 @@ impl<'a> Workbench<'a> {
     pub fn new(
         pipeline: &'a Pipeline,
         job: &'a AnyJob,
-        terms: &'a Terms,
+        (terms, era): (&'a Terms, &'a Era),
         order: &'a Order,
         reporter: Reporter,
     ) -> Self {
-        Self { pipeline, job, terms, order, reporter }
+        Self { pipeline, job, terms, era, order, reporter }
     }
 
     pub const fn tenant(&self) -> TenantId {
@@ -155,8 +156,13 @@ impl<'a> Workbench<'a> {
         let draft = self.seal(source, Role::Intermediate, stream).await?;
         let Draft { unborn, segment, reservation, .. } = draft;
         let handed_to = self.job.steps.clone();
-        let file =
-            self.pipeline.announce(unborn, created, vec![segment], reservation, handed_to)?;
+        let file = self.pipeline.announce(
+            (unborn, self.era),
+            created,
+            vec![segment],
+            reservation,
+            handed_to,
+        )?;
         let (shredder, stop) = (self.pipeline.shredder.clone(), self.job.stop.clone());
         Ok(Intermediate { file, shredder, stop, read: Arc::default() })
     }
@@ -177,7 +183,8 @@ impl<'a> Workbench<'a> {
         let (bytes, digester) = (segment.plain_bytes, Digester::default());
         let taken = Taken { bytes, head: Vec::new(), reservation, digester };
         let handed_to = self.job.steps.clone();
-        Ok(Sealed { unborn, created, segment, record, downloads: None, taken, handed_to })
+        let (era, downloads) = (self.era.clone(), None);
+        Ok(Sealed { unborn, era, created, segment, record, downloads, taken, handed_to })
     }
 
     /// Seals a stream to its end under keys of its own, which live no longer than the source's.

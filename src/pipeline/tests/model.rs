@@ -59,6 +59,16 @@ impl End {
         end
     }
 
+    /// With the end of its bucket's key, where the wall clock was set back since that began.
+    fn no_later_than(&mut self, bucket: End, now: Now) {
+        if self.boot > bucket.boot {
+            self.boot = bucket.boot;
+            let told = now.wall.plus(now.boot.until(bucket.boot)).since_epoch();
+            let told = Wall::from_unix(Duration::from_millis(told.as_millis() as u64));
+            self.wall = self.wall.min(told);
+        }
+    }
+
     /// How long until the first of the clocks reaches it.
     pub fn left(self, now: Now) -> Duration {
         now.wall.until(self.wall).min(now.boot.until(self.boot))
@@ -168,11 +178,16 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// The key for a file of this bucket.
-    pub fn admit(&mut self, bucket: Option<Bucket>, end: End) -> Option<KeyOf> {
+    /// The key for a file of this bucket, with which the file ends at the latest.
+    pub fn admit(&mut self, bucket: Option<Bucket>, end: &mut End, now: Now) -> Option<KeyOf> {
         let bucket = bucket?;
+        if self.held.get(&bucket).is_some_and(|(_, ends)| ends.is_due(now)) {
+            self.sweep(now);
+        }
         self.drawn += 1;
-        Some((bucket, self.held.entry(bucket).or_insert((self.drawn, end)).0))
+        let (key, ends) = *self.held.entry(bucket).or_insert((self.drawn, *end));
+        end.no_later_than(ends, now);
+        Some((bucket, key))
     }
 
     pub fn sweep(&mut self, now: Now) {

@@ -289,8 +289,8 @@ impl Day {
     }
 
     fn begin(&mut self, size: usize, ttl: u64, downloads: Option<u64>) -> Slow {
-        let (end, bucket) = End::promised(self.now(), ttl);
-        let key = self.buckets.admit(bucket, end);
+        let (mut end, bucket) = End::promised(self.now(), ttl);
+        let key = self.buckets.admit(bucket, &mut end, self.clock.now());
         let (rest, bytes) = mpsc::unbounded_channel::<Bytes>();
         let input = stream::unfold(bytes, |mut bytes| async {
             bytes.recv().await.map(|frame| (Ok(frame), bytes))
@@ -358,8 +358,8 @@ impl Day {
     }
 
     fn run(&mut self, size: usize, whole: bool) {
-        let (end, bucket) = End::promised(self.now(), 3600);
-        self.buckets.admit(bucket, end);
+        let (mut end, bucket) = End::promised(self.now(), 3600);
+        self.buckets.admit(bucket, &mut end, self.clock.now());
         let mut registry = Registry::default();
         registry.add(Arc::new(Echo::default()));
         let plan = registry.parse("echo").unwrap().prepare(&[], None).unwrap();

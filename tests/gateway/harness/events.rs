@@ -88,7 +88,7 @@ impl Events {
 
     /// Reads to the end, and returns the job as it was told last.
     #[track_caller]
-    pub fn until_end(&mut self) -> Value {
+    pub fn last(&mut self) -> Value {
         let mut last = None;
         while let Some((_, _, data)) = self.next_event() {
             last = Some(data);
