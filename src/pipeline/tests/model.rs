@@ -50,13 +50,11 @@ impl End {
         self.boot = self.boot.min(now.boot.plus(ttl));
     }
 
-    /// The end of what is made now of a file that ends here and was promised to end at `first`.
-    pub fn of_output(self, first: Self, now: Now) -> Self {
-        let mut end = first;
-        if self.left(now) < first.left(now) {
-            end.shorten_to(now, self.left(now));
+    /// With the end of its source, where that has come nearer since `first` was promised to it.
+    pub fn no_later_than_source(&mut self, source: Self, first: Self, now: Now) {
+        if source.left(now) < first.left(now) {
+            self.shorten_to(now, source.left(now));
         }
-        end
     }
 
     /// With the end of its bucket's key, where the wall clock was set back since that began.

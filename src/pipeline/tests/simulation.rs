@@ -386,8 +386,11 @@ impl Day {
         let opens = self.buckets.hold(known.record_key)
             && (size == 0 || (self.buckets.hold(known.key) && !self.fails(true)));
         let due = opens && !self.fails(false);
-        let (end, bucket) = (known.end.of_output(first, now), known.key.map(|(bucket, _)| bucket));
-        let key = self.buckets.admit(bucket, first);
+        let (source_end, bucket) = (known.end, known.key.map(|(bucket, _)| bucket));
+        let mut end = first;
+        let key = self.buckets.admit(bucket, &mut end, now);
+        let own = end;
+        end.no_later_than_source(source_end, first, now);
         let mut registry = Registry::default();
         registry.add(Arc::new(Echo::default()));
         let steps = registry.parse("echo").unwrap();
@@ -417,6 +420,7 @@ impl Day {
         self.origins.push((output.origin.clone(), output.segments.clone()));
         let (id, record_key) = (output.id, self.buckets.current(key));
         let (counted, token, over) = (None, None, None);
+        let first = own;
         let made = Known { id, offset, size, end, first, key, record_key, counted, token, over };
         self.files.push(made);
     }
