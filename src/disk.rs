@@ -1,6 +1,7 @@
 //! The one place that opens files: the configuration to read, and nameless ones to write.
 //!
-//! What is written here is sealed: `store` accepts nothing else. A nameless file has no directory
+//! What the gateway writes is sealed: `store` accepts nothing else. (Only the command line's client
+//! writes what it was given, for its own user: [`Draft`].) A nameless file has no directory
 //! entry from its first byte on, so a killed process leaves nothing behind but freed blocks.
 
 use std::fs::{DirBuilder, File};
@@ -9,6 +10,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+mod given;
+pub use given::{Draft, open};
 
 /// Reads a small text file, such as the configuration or a secret beside it.
 ///

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use dayfly::app::{Gateway, Seams, Settings, Stopped, examine};
-use dayfly::cli::{Arguments, Command, KeyCommand, NewKey};
+use dayfly::cli::{Arguments, Command, KeyCommand, NewKey, Remote};
 use dayfly::clock::SystemClock;
 use dayfly::config::{self, Embedded, Loaded, Raw};
 use dayfly::entropy::{SystemEntropy, SystemMachine};
@@ -24,6 +24,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const REFUSED: u8 = 78;
 /// Something outlived the gateway that must not (sysexits.h, EX_SOFTWARE).
 const LEFTOVERS: u8 = 70;
+/// Ended by Ctrl-C: 128 and the number of SIGINT, as shells have it.
+const INTERRUPTED: u8 = 130;
 
 /// Freed memory holds nothing, whoever has freed it.
 #[global_allocator]
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Key { command: KeyCommand::New { tenant, roles, id } } => {
             new_key(&tenant, &roles, id.as_deref())
         }
+        Command::Remote(remote) => ask(remote),
         Command::Schema => say(&config::schema()),
         Command::Openapi => openapi(),
     };
@@ -229,6 +232,20 @@ fn drain(pid: Option<i32>) -> anyhow::Result<ExitCode> {
     say(&format!("process {} takes nothing new in; it ends with its last file\n", gateway.pid))?;
     gateway.see_out()?;
     say("it has ended\n")
+}
+
+/// Asks a gateway something, as its client.
+fn ask(remote: Remote) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let status = runtime.block_on(async {
+        tokio::select! {
+            status = remote.run(config::access()) => status,
+            _ = tokio::signal::ctrl_c() => INTERRUPTED,
+        }
+    });
+    // A stdin that stays silent does not hold up the end.
+    runtime.shutdown_background();
+    Ok(ExitCode::from(status))
 }
 
 fn new_key(tenant: &str, roles: &[String], id: Option<&str>) -> anyhow::Result<ExitCode> {

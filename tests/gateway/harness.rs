@@ -6,6 +6,7 @@ mod gateway;
 mod marker;
 mod sample;
 mod setup;
+mod shell;
 mod wait;
 mod wire;
 
@@ -15,5 +16,6 @@ pub use gateway::{Ended, TestGateway, run};
 pub use marker::{Found, Marker, search, search_memory};
 pub use sample::{Multipart, Plant, docx, noise, pdf, zip};
 pub use setup::{HERE, Setup, key_of};
+pub use shell::Shell;
 pub use wait::{eventually, is_long_tier, skip, tell};
 pub use wire::Wire;

@@ -13,6 +13,7 @@
 mod harness;
 
 mod auth;
+mod commands;
 mod config;
 mod crash;
 mod deliver;

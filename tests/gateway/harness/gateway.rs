@@ -291,12 +291,12 @@ fn tail(text: &str) -> String {
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
-fn folder() -> TempDir {
+pub(super) fn folder() -> TempDir {
     tempfile::Builder::new().prefix("gateway-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
 /// The program under test, without anything of this environment.
-fn program(which: Option<&Path>) -> Command {
+pub(super) fn program(which: Option<&Path>) -> Command {
     let mut command = Command::new(which.unwrap_or(Path::new(env!("CARGO_BIN_EXE_dayfly"))));
     command.env_clear();
     command
