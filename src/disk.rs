@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod given;
+mod private;
 pub use given::{Draft, open};
+pub use private::{SecretFileError, read_secret};
 
 /// Reads a small text file, such as the configuration or a secret beside it.
 ///

@@ -30,9 +30,13 @@ mod content;
 mod cors;
 mod disposition;
 mod files;
+mod frames;
 mod guard;
 mod leftover;
+mod line;
+mod neighbour;
 mod pages;
+mod places;
 mod problem;
 mod process;
 mod query;
@@ -40,12 +44,16 @@ mod replay;
 mod segment;
 mod socket;
 mod throttle;
+mod tls;
 mod upload;
 mod watch;
 
 pub use accept::{Door, Listener};
+pub use neighbour::{Network, Proxies};
+pub use places::Crowd;
 pub use problem::Problem;
 pub use throttle::Throttle;
+pub use tls::{Certificates, Pair, TlsError, TlsFiles};
 pub use watch::Watch;
 
 /// What the operator can change while the gateway runs. A request ends under the rules it began
@@ -83,6 +91,8 @@ pub struct Gate {
     pub watch: Watch,
     /// Keys the fingerprints of repeated requests; drawn afresh by every process.
     pub fingerprint_key: hmac::Key,
+    /// Whose word on a client's address is taken.
+    pub proxies: Proxies,
     // Words.
     pub about: About,
 }

@@ -17,7 +17,9 @@ use crate::clock::{Clock, within};
 use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, private_dir};
 use crate::entropy::{EntropyError, random};
-use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
+use crate::http::{
+    About, Certificates, Door, Gate, Listener, Pair, Rules, Throttle, TlsError, Watch, service,
+};
 use crate::jail::{Jail, JailError, Limits, Zygote};
 use crate::keyring::{KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable};
 use crate::metrics;
@@ -50,6 +52,11 @@ pub enum StartError {
     Keyring(#[source] Unusable),
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A reload may replace a certificate, not begin or end TLS.
+    #[error("listen.tls: it cannot be switched on or off by a reload")]
+    TlsSwitch,
     #[error("listen.{which}: the address cannot be taken ({kind})")]
     Listen { which: &'static str, kind: std::io::ErrorKind },
     #[error("the worker zygote cannot be used: {0}")]
@@ -84,6 +91,7 @@ pub struct Gateway {
     rules: Arc<ArcSwap<Rules>>,
     room: DocumentRoom,
     cors_origins: Vec<String>,
+    certificates: Option<Arc<Certificates>>,
     pipeline: Arc<Pipeline>,
     keys: Arc<Keys>,
     vault: Arc<Vault>,
@@ -122,6 +130,9 @@ impl Gateway {
         let core = Core::build(&settings, &seams)?;
         let Seams { clock, entropy, zygote, .. } = seams;
         let room = core.room(&settings, zygote)?;
+        let pair = settings.tls.as_ref().map(Pair::read).transpose()?;
+        let certificates = pair.map(|pair| Arc::new(Certificates::new(pair)));
+        let watch = core.watch(settings.min_rate);
         let cors_origins = settings.cors_origins.clone();
         let rules = rules(settings.policy.clone(), &room, &cors_origins, &*clock)?;
         let rules = Arc::new(ArcSwap::from_pointee(rules));
@@ -134,8 +145,9 @@ impl Gateway {
             tasks: core.tasks.clone(),
             idempotency: Idempotency::new(clock.clone()),
             throttle: Throttle::default(),
-            watch: core.watch(settings.min_rate),
+            watch: watch.clone(),
             fingerprint_key: hmac::Key::new(hmac::HMAC_SHA256, &random::<32>(&*entropy)?),
+            proxies: settings.crowd.proxies.clone(),
             about: core.about(accepted_limits),
         });
         let public = bind("public", settings.public).await?;
@@ -143,11 +155,12 @@ impl Gateway {
         let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
         let admin_router = ops::admin(core.admin(handle, room.jail.clone()), admin_at);
         let drained = Shutdown::default();
-        let listeners = vec![
-            core.listener(&settings, public, service(&gate), core.shutdown.clone()),
+        let mut listeners = vec![
+            core.listener(&settings, public, service(&gate), core.shutdown.clone(), &watch),
             // The operator can look on while the gateway drains.
-            core.listener(&settings, admin, admin_router, drained.clone()),
+            core.listener(&settings, admin, admin_router, drained.clone(), &watch),
         ];
+        listeners[0].tls.clone_from(&certificates);
         Ok(Self {
             public: public_at,
             admin: admin_at,
@@ -155,6 +168,7 @@ impl Gateway {
             rules,
             room,
             cors_origins,
+            certificates,
             pipeline: Arc::new(core.pipeline),
             keys: core.keys,
             vault: core.vault,
@@ -172,12 +186,27 @@ impl Gateway {
         self.shutdown.clone()
     }
 
-    /// What replaces the policy while requests run; each ends under the one it began with.
-    pub fn reload(&self) -> impl Fn(Policy) -> Result<(), StartError> + Send + Sync + 'static {
+    /// How clients have to speak to it.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.certificates.is_some() { "https" } else { "http" }
+    }
+
+    /// What replaces policy and certificate while requests run; each ends under those it began
+    /// with. Everything is tried before anything applies.
+    pub fn reload(&self) -> impl Fn(Settings) -> Result<(), StartError> + Send + Sync + 'static {
         let (current, room) = (self.rules.clone(), self.room.clone());
         let (origins, clock) = (self.cors_origins.clone(), self.clock.clone());
-        move |policy| {
-            current.store(Arc::new(rules(policy, &room, &origins, &*clock)?));
+        let certificates = self.certificates.clone();
+        move |settings| {
+            let pair = settings.tls.as_ref().map(Pair::read).transpose()?;
+            let rules = rules(settings.policy, &room, &origins, &*clock)?;
+            match (&certificates, pair) {
+                (Some(certificates), Some(pair)) => certificates.replace(pair),
+                (None, None) => {}
+                (Some(_), None) | (None, Some(_)) => return Err(StartError::TlsSwitch),
+            }
+            current.store(Arc::new(rules));
             Ok(())
         }
     }
@@ -306,12 +335,15 @@ impl Core {
         socket: TcpListener,
         service: Router,
         shutdown: Shutdown,
+        watch: &Watch,
     ) -> Listener {
         Listener {
             socket,
+            tls: None,
             service,
+            crowd: settings.crowd.clone(),
+            watch: watch.clone(),
             door: Door {
-                connections: settings.connections,
                 header_timeout: settings.header_timeout,
                 min_rate: settings.min_rate,
                 drain: settings.drain,

@@ -26,4 +26,5 @@ mod process;
 mod region;
 mod shred;
 mod shutdown;
+mod tls;
 mod upload;

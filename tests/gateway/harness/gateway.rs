@@ -89,7 +89,8 @@ impl TestGateway {
             let _ = child.wait();
             panic!("dayfly did not get ready; it wrote:\n{}", output.stderr());
         };
-        let mut found = ready_line.split(' ').filter_map(|word| word.strip_prefix("http://"));
+        let plain = ready_line.replace("https://", "http://");
+        let mut found = plain.split(' ').filter_map(|word| word.strip_prefix("http://"));
         let mut address = || found.next().and_then(|address| address.trim().parse().ok());
         let (Some(public), Some(admin)) = (address(), address()) else {
             let _ = child.kill();
