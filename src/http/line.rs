@@ -78,12 +78,12 @@ impl Drop for Busy {
 }
 
 impl Busy {
-    /// Rides with the answer until its last byte was handed on. Over HTTP/2 a long one is watched:
-    /// whoever does not take it is ended.
+    /// Rides with the answer until its last byte was handed on. Over HTTP/2 it is watched: with its
+    /// window shut a client keeps even a short one here, and nobody inside would notice.
     pub fn ride(self, response: Response, version: Version, watch: &Watch, kill: &Cut) -> Response {
         let two = version == Version::HTTP_2;
         let known = http_body::Body::size_hint(response.body()).exact();
-        let watched = two && known.is_none_or(|length| length > SLICE as u64);
+        let watched = two && known != Some(0);
         let progress = watched.then(|| {
             let progress = Arc::<Progress>::default();
             let now = self.0.clock.now().boot;

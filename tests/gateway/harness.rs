@@ -8,6 +8,7 @@ mod pair;
 mod sample;
 mod setup;
 mod shell;
+pub mod two;
 mod wait;
 mod wire;
 

@@ -17,6 +17,7 @@ mod commands;
 mod config;
 mod crash;
 mod deliver;
+mod hostile;
 mod leaks;
 mod limits;
 mod memory;

@@ -152,6 +152,22 @@ impl TestGateway {
         eventually(&format!("{name} comes to {value}"), same);
     }
 
+    /// Processor time the gateway has used, by its own code and the kernel's for it.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process())).unwrap();
+        // After the name, which may hold anything: field 3 is first, 14 and 15 are the times.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap());
+        ticks.sum::<f64>() / rustix::param::clock_ticks_per_second() as f64
+    }
+
+    /// Memory the gateway has resident.
+    pub fn resident_bytes(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.process())).unwrap();
+        let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * rustix::param::page_size() as u64
+    }
+
     pub fn stdout(&self) -> String {
         self.output.stdout()
     }
