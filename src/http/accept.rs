@@ -29,8 +29,6 @@ use crate::metrics;
 use crate::table::Cut;
 use crate::tasks::{Shutdown, Tasks};
 
-/// Head fields a request may have (RFC 6585: more is 431).
-const MOST_HEADERS: usize = 100;
 /// The longest head of HTTP/1.1 (431 beyond), and what is read of a body at once, bytes. One
 /// connection whose head never ends holds so much, so it is no larger than reading fast needs.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -143,13 +141,14 @@ impl Listener {
         within(&*self.clock, drain, self.connections.idle()).await;
     }
 
+    /// Head fields are at most 100, hyper's own number (431 beyond): to name it here would make every
+    /// request allocate for them.
     fn builder(&self) -> Builder<Spawner> {
         let mut builder = Builder::new(Spawner(self.connections.clone()));
         builder
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(self.door.header_timeout)
-            .max_headers(MOST_HEADERS)
             .max_buf_size(BUFFER_BYTES)
             .half_close(false);
         builder

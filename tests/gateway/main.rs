@@ -23,6 +23,7 @@ mod limits;
 mod memory;
 mod memory_of_process;
 mod ops;
+mod overload;
 mod process;
 mod region;
 mod shred;
