@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::entropy::{Entropy, Machine};
+use crate::http::{Crowd, TlsFiles};
 use crate::jail::Zygote;
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::policy::Policy;
@@ -23,6 +24,8 @@ pub use gateway::{Gateway, StartError, Stopped};
 pub struct Settings {
     pub public: SocketAddr,
     pub admin: SocketAddr,
+    /// The public listener's certificate; without one it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
     pub cors_origins: Vec<String>,
     pub state_dir: Option<PathBuf>,
     /// How long a receipt is kept after its file is gone.
@@ -33,7 +36,7 @@ pub struct Settings {
     pub min_rate: u64,
     pub header_timeout: Duration,
     pub drain: Duration,
-    pub connections: usize,
+    pub crowd: Crowd,
     pub workers: Workers,
     pub log_json: bool,
     pub log_level: tracing::Level,

@@ -2,6 +2,7 @@
 
 use super::{Keeper, Place, Settings};
 use crate::disk::{Spool, private_dir};
+use crate::http::Pair;
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::ops::{self, Facts, Finding};
 use crate::secret::Slab;
@@ -17,6 +18,12 @@ pub fn examine(settings: &Settings, kernel: Result<ProcessKeyring, Unusable>) ->
             Err(error) => Finding::refused("state", format!("state.dir: {error}")),
         });
     }
+    if let Some(files) = &settings.tls {
+        findings.push(match Pair::read(files) {
+            Ok(_) => Finding::fine("tls", "the certificate and its key are a pair"),
+            Err(error) => Finding::refused("tls", error.to_string()),
+        });
+    }
     findings.push(Finding::fine(
         "jail",
         "workers: executed afresh, no environment, no descriptors, limits on memory, time and \
@@ -24,6 +31,7 @@ pub fn examine(settings: &Settings, kernel: Result<ProcessKeyring, Unusable>) ->
     ));
     findings.extend(ops::examine(&Facts {
         public: settings.public,
+        tls: settings.tls.is_some(),
         admin: settings.admin,
         accept_swap: accept.swap || all,
         accept_kdump: accept.kdump || all,

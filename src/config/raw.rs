@@ -58,7 +58,6 @@ pub struct Listen {
     pub public_url: Option<String>,
     pub trusted_proxies: Vec<String>,
     pub cors_origins: Vec<String>,
-    /// Refused in this version.
     pub tls: Option<Tls>,
 }
 
@@ -121,6 +120,8 @@ pub struct Limits {
     pub header_timeout: String,
     pub drain: String,
     pub connections: usize,
+    /// 0: no number; nobody gets more than are still free.
+    pub connections_per_address: usize,
     pub requests_per_second: u32,
     /// 0: one for each processor core.
     pub workers: usize,
@@ -137,6 +138,7 @@ impl Default for Limits {
             header_timeout: "10s".to_owned(),
             drain: "30s".to_owned(),
             connections: 10_000,
+            connections_per_address: 0,
             requests_per_second: 0,
             workers: 0,
             worker_memory: Size::Text("512MiB".to_owned()),
@@ -286,7 +288,7 @@ impl Raw {
     }
 
     /// Whether `other` differs only in what a reload may change: tenants, keys, regions, providers,
-    /// processors and pipelines.
+    /// processors, pipelines and where the certificate lies.
     #[must_use]
     pub fn reloads_into(&self, other: &Self) -> bool {
         let fixed = |raw: &Self| Self {
@@ -296,6 +298,7 @@ impl Raw {
             providers: BTreeMap::new(),
             processors: BTreeMap::new(),
             pipelines: BTreeMap::new(),
+            listen: Listen { tls: None, ..raw.listen.clone() },
             ..raw.clone()
         };
         fixed(self) == fixed(other)

@@ -9,6 +9,8 @@ use crate::disk;
 /// What is looked at, and what the operator has accepted.
 pub struct Facts {
     pub public: SocketAddr,
+    /// Whether the public listener speaks TLS.
+    pub tls: bool,
     pub admin: SocketAddr,
     pub accept_swap: bool,
     pub accept_kdump: bool,
@@ -54,7 +56,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     let swap = read("/proc/swaps").is_some_and(|table| table.lines().count() > 1);
     let kdump = read("/sys/kernel/kexec_crash_loaded").is_some_and(|flag| flag.trim() == "1");
     let loopback = |at: SocketAddr| at.ip().is_loopback();
-    let plain_http = !loopback(facts.public) || !loopback(facts.admin);
+    let plain_http = (!facts.tls && !loopback(facts.public)) || !loopback(facts.admin);
     let mut found = vec![
         finding(
             "swap",
@@ -77,9 +79,9 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
             plain_http,
             facts.accept_plain_http,
             "plain HTTP is spoken on loopback alone",
-            "listen.public or listen.admin is reached beyond loopback without TLS: listen on \
-             loopback behind a proxy that speaks TLS, or set accept.plain_http = true where the way \
-             to it is yours",
+            "listen.public or listen.admin is reached beyond loopback without TLS: set listen.tls \
+             for the first, keep the second on loopback, or set accept.plain_http = true where \
+             the way to it is yours",
         ),
     ];
     found.extend(WALLS.map(|(name, words)| Finding {
@@ -122,20 +124,21 @@ fn read(path: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn plain_http(public: &str, accept_plain_http: bool) -> Standing {
+    fn plain_http(public: &str, tls: bool, accept_plain_http: bool) -> Standing {
         let public = public.parse().unwrap();
         let admin = "127.0.0.1:0".parse().unwrap();
         let facts =
-            Facts { public, admin, accept_swap: true, accept_kdump: true, accept_plain_http };
+            Facts { public, tls, admin, accept_swap: true, accept_kdump: true, accept_plain_http };
         let found = examine(&facts);
         found.iter().find(|finding| finding.name == "plain_http").unwrap().standing
     }
 
     #[test]
     fn plain_http_beyond_loopback_is_refused_unless_accepted_by_name() {
-        assert_eq!(plain_http("127.0.0.1:0", false), Standing::Fine);
-        assert_eq!(plain_http("[::1]:0", false), Standing::Fine);
-        assert_eq!(plain_http("0.0.0.0:0", false), Standing::Refused);
-        assert_eq!(plain_http("0.0.0.0:0", true), Standing::Accepted);
+        assert_eq!(plain_http("127.0.0.1:0", false, false), Standing::Fine);
+        assert_eq!(plain_http("[::1]:0", false, false), Standing::Fine);
+        assert_eq!(plain_http("0.0.0.0:0", false, false), Standing::Refused);
+        assert_eq!(plain_http("0.0.0.0:0", false, true), Standing::Accepted);
+        assert_eq!(plain_http("0.0.0.0:0", true, false), Standing::Fine);
     }
 }
