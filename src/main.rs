@@ -13,7 +13,7 @@ use dayfly::cli::{Arguments, Command, KeyCommand, NewKey};
 use dayfly::clock::SystemClock;
 use dayfly::config::{self, Embedded, Loaded, Raw};
 use dayfly::entropy::{SystemEntropy, SystemMachine};
-use dayfly::jail::{self, Role, Zygote};
+use dayfly::jail::{self, Holds, Role, Zygote};
 use dayfly::keyring::{ProcessKeyring, Unusable};
 use dayfly::ops::{Running, Standing};
 use dayfly::policy::Policy;
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     match jail::role() {
         Some(Role::Zygote) => return jail::zygote_main(),
         Some(Role::Worker) => return process::worker_main(),
+        Some(Role::Probe) => return jail::probe_main(),
         None => {}
     }
     let done = match Arguments::parse().command {
@@ -62,11 +63,12 @@ fn serve(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<Ex
     let zygote = Zygote::start(&std::env::current_exe()?)?;
     let kernel = ProcessKeyring::prepare();
     let start = settings(config, listen)?;
-    let accepted = judge(&start.settings, kernel)?;
+    let holds = zygote.examine()?;
+    let accepted = judge(&start.settings, kernel, &holds)?;
     logging(&start.settings);
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
     let machine = Arc::new(SystemMachine::listen());
-    let seams = Seams { clock, entropy, zygote, machine, kernel };
+    let seams = Seams { clock, entropy, zygote, holds, machine, kernel };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stopped = runtime.block_on(run(start, seams, accepted))?;
     complain(&format!(
@@ -156,8 +158,9 @@ fn settings(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result
 fn judge(
     settings: &Settings,
     kernel: Result<ProcessKeyring, Unusable>,
+    holds: &Holds,
 ) -> anyhow::Result<Vec<String>> {
-    let found = examine(settings, kernel);
+    let found = examine(settings, kernel, holds);
     let standing = |wanted| found.iter().filter(move |finding| finding.standing == wanted);
     let refused: Vec<&str> = standing(Standing::Refused).map(|found| &*found.words).collect();
     if !refused.is_empty() {
@@ -200,7 +203,8 @@ fn check(config: Option<&Path>, online: bool) -> anyhow::Result<ExitCode> {
         None => (settings(None, None)?.settings, "# the embedded default\n".to_owned(), Vec::new()),
     };
     say(&format!("{shown}\n"))?;
-    let findings = examine(&settings, ProcessKeyring::prepare());
+    let holds = Zygote::start(&std::env::current_exe()?)?.examine()?;
+    let findings = examine(&settings, ProcessKeyring::prepare(), &holds);
     for finding in &findings {
         let mark = match finding.standing {
             Standing::Fine => "ok",

@@ -67,7 +67,7 @@ impl From<JailError> for ProcessError {
     fn from(error: JailError) -> Self {
         match error {
             JailError::Busy => Self::Overloaded,
-            JailError::Gone | JailError::Start(_) => Self::Failed,
+            JailError::Gone | JailError::Unconfined | JailError::Start(_) => Self::Failed,
         }
     }
 }

@@ -2,13 +2,18 @@
 
 use super::{Keeper, Place, Settings};
 use crate::disk::{Spool, private_dir};
+use crate::jail::{Holds, Walls};
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::ops::{self, Facts, Finding};
 use crate::secret::Slab;
 
 /// Looks at everything a start depends on, without starting.
 #[must_use]
-pub fn examine(settings: &Settings, kernel: Result<ProcessKeyring, Unusable>) -> Vec<Finding> {
+pub fn examine(
+    settings: &Settings,
+    kernel: Result<ProcessKeyring, Unusable>,
+    holds: &Holds,
+) -> Vec<Finding> {
     let (accept, all) = (settings.accept, settings.accept_all);
     let mut findings = vec![regions(settings), keyring(settings.keyring, kernel), store(settings)];
     if let Some(dir) = &settings.state_dir {
@@ -28,6 +33,8 @@ pub fn examine(settings: &Settings, kernel: Result<ProcessKeyring, Unusable>) ->
         accept_swap: accept.swap || all,
         accept_kdump: accept.kdump || all,
         accept_plain_http: accept.plain_http,
+        walls: holds.walls,
+        accept_without: if all { Walls::ALL } else { accept.without },
     }));
     findings
 }

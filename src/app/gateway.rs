@@ -18,7 +18,7 @@ use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, private_dir};
 use crate::entropy::{EntropyError, random};
 use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
-use crate::jail::{Jail, JailError, Limits, Zygote};
+use crate::jail::{Jail, JailError, Limits, Walls, Zygote};
 use crate::keyring::{KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable};
 use crate::metrics;
 use crate::ops::{self, Admin};
@@ -120,8 +120,8 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let handle = metrics::install().map_err(|_| StartError::Metrics)?;
         let core = Core::build(&settings, &seams)?;
-        let Seams { clock, entropy, zygote, .. } = seams;
-        let room = core.room(&settings, zygote)?;
+        let Seams { clock, entropy, zygote, holds, .. } = seams;
+        let room = core.room(&settings, zygote, holds.walls)?;
         let cors_origins = settings.cors_origins.clone();
         let rules = rules(settings.policy.clone(), &room, &cors_origins, &*clock)?;
         let rules = Arc::new(ArcSwap::from_pointee(rules));
@@ -272,10 +272,15 @@ impl Core {
     }
 
     /// Where document steps run.
-    fn room(&self, settings: &Settings, zygote: Zygote) -> Result<DocumentRoom, StartError> {
+    fn room(
+        &self,
+        settings: &Settings,
+        zygote: Zygote,
+        walls: Walls,
+    ) -> Result<DocumentRoom, StartError> {
         let workers = settings.workers;
         let count = workers.count.unwrap_or_else(cores);
-        let jail = Jail::new(zygote, count, self.tasks.clone(), self.clock.clone())?;
+        let jail = Jail::new(zygote, count, walls, self.tasks.clone(), self.clock.clone())?;
         let limits = Limits {
             memory_bytes: workers.memory_bytes,
             cpu: workers.time,

@@ -9,6 +9,7 @@ use super::rules::{is_base_url, is_built, policy};
 use super::units;
 use crate::app::{Accept, Keeper, Place, Settings, Workers};
 use crate::clock::parse_span;
+use crate::jail::Walls;
 
 /// Collects what is wrong, so that an operator sees it all at once.
 #[derive(Default)]
@@ -74,6 +75,11 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
             swap: raw.accept.swap,
             kdump: raw.accept.kdump,
             plain_http: raw.accept.plain_http,
+            without: Walls {
+                landlock: raw.accept.no_landlock,
+                seccomp: raw.accept.no_seccomp,
+                namespaces: raw.accept.no_namespaces,
+            },
         },
         accept_all: false,
         policy,
