@@ -11,6 +11,7 @@ use crate::entropy::{Entropy, Machine};
 use crate::jail::{Holds, Walls, Zygote};
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::policy::Policy;
+use crate::process::Own;
 
 mod check;
 mod gateway;
@@ -41,6 +42,10 @@ pub struct Settings {
     pub accept: Accept,
     /// The embedded default accepts every limit by itself, and says so once.
     pub accept_all: bool,
+    /// Processors of the operator's own.
+    pub own: Vec<Own>,
+    /// Whether `http://` may be spoken on loopback, for tests.
+    pub insecure_loopback: bool,
     pub policy: Policy,
 }
 

@@ -10,6 +10,7 @@ use crate::app::Settings;
 use crate::disk;
 
 mod embedded;
+mod processors;
 mod raw;
 mod rules;
 mod typed;

@@ -16,7 +16,6 @@ use dayfly::entropy::{SystemEntropy, SystemMachine};
 use dayfly::jail::{self, Holds, Role, Zygote};
 use dayfly::keyring::{ProcessKeyring, Unusable};
 use dayfly::ops::{Running, Standing};
-use dayfly::policy::Policy;
 use dayfly::{disk, http, process, secret};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -105,8 +104,8 @@ async fn run(start: Start, seams: Seams, accepted: Vec<String>) -> anyhow::Resul
                 shutdown.drain();
             }
             _ = hangup.recv() => {
-                let policy = reread(start.file.as_ref());
-                match policy.and_then(|policy| Ok(reload(policy)?)) {
+                let again = reread(start.file.as_ref());
+                match again.and_then(|again| Ok(reload(again)?)) {
                     Ok(()) => tracing::info!("the policy was reloaded"),
                     Err(error) => tracing::warn!("the reload was refused, all stays: {error:#}"),
                 }
@@ -125,16 +124,16 @@ struct Start {
 }
 
 /// Reads the settings again; only what a reload may change may have changed.
-fn reread(file: Option<&(PathBuf, Raw)>) -> anyhow::Result<Policy> {
+fn reread(file: Option<&(PathBuf, Raw)>) -> anyhow::Result<Settings> {
     let (path, first) = file.ok_or_else(|| anyhow!("the embedded default has no settings file"))?;
     let again = config::load(path)?;
     if !first.reloads_into(&again.raw) {
         return Err(anyhow!(
-            "a setting changed that needs a restart: only tenants, keys, regions and pipelines \
-             are reloaded"
+            "a setting changed that needs a restart: only tenants, keys, regions, \
+             processors and pipelines are reloaded"
         ));
     }
-    Ok(again.settings.policy)
+    Ok(again.settings)
 }
 
 /// The settings to run with: the file's, or the embedded default with a key drawn for this run.

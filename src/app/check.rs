@@ -5,6 +5,7 @@ use crate::disk::{Spool, private_dir};
 use crate::jail::{Holds, Walls};
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::ops::{self, Facts, Finding};
+use crate::process::{Own, converter_is_installed};
 use crate::secret::Slab;
 
 /// Looks at everything a start depends on, without starting.
@@ -27,6 +28,7 @@ pub fn examine(
         "workers: executed afresh, no environment, no descriptors, limits on memory, time and \
          output",
     ));
+    findings.push(programs(settings, holds));
     findings.extend(ops::examine(&Facts {
         public: settings.public,
         admin: settings.admin,
@@ -37,6 +39,26 @@ pub fn examine(
         accept_without: if all { Walls::ALL } else { accept.without },
     }));
     findings
+}
+
+/// Whether programs that are not ours can run, and whether any must.
+fn programs(settings: &Settings, holds: &Holds) -> Finding {
+    let named = settings.own.iter().find(|own| matches!(own, Own::Exec(_))).map(Own::name);
+    let why = match &holds.programs {
+        Ok(_) => {
+            let convert = if converter_is_installed() { "" } else { "; convert: no LibreOffice" };
+            let words = format!("programs run under bubblewrap (tried){convert}");
+            return Finding::fine("programs", words);
+        }
+        Err(why) => why,
+    };
+    match named {
+        Some(name) => Finding::refused(
+            "programs",
+            format!("processors.{name}: {why}: allow it, or take the table out"),
+        ),
+        None => Finding::fine("programs", format!("exec and convert are off: {why}")),
+    }
 }
 
 fn regions(settings: &Settings) -> Finding {

@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::clock::{Clock, within};
 use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, private_dir};
+use crate::egress::Egress;
 use crate::entropy::{EntropyError, random};
 use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
 use crate::jail::{Jail, JailError, Limits, Walls, Zygote};
@@ -24,7 +25,7 @@ use crate::metrics;
 use crate::ops::{self, Admin};
 use crate::pipeline::{Parts, Pipeline};
 use crate::policy::Policy;
-use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
+use crate::process::{DocumentRoom, MAX_DOCUMENT, Means, Own, Registry, Unequipped};
 use crate::receipt::Evidence;
 use crate::region::Region;
 use crate::secret::{Slab, SlabError};
@@ -56,6 +57,8 @@ pub enum StartError {
     Jail(#[from] JailError),
     #[error("the metrics cannot be set up")]
     Metrics,
+    #[error(transparent)]
+    Unequipped(#[from] Unequipped),
     #[error("pipelines.{0}: its steps are not all processors of this gateway")]
     Pipeline(String),
 }
@@ -82,7 +85,7 @@ pub struct Gateway {
     pub admin: SocketAddr,
     clock: Arc<dyn Clock>,
     rules: Arc<ArcSwap<Rules>>,
-    room: DocumentRoom,
+    means: Means,
     cors_origins: Vec<String>,
     pipeline: Arc<Pipeline>,
     keys: Arc<Keys>,
@@ -122,8 +125,11 @@ impl Gateway {
         let core = Core::build(&settings, &seams)?;
         let Seams { clock, entropy, zygote, holds, .. } = seams;
         let room = core.room(&settings, zygote, holds.walls)?;
+        let egress = Egress::new(clock.clone(), core.tasks.clone(), settings.insecure_loopback);
+        let (entropy_of_steps, programs) = (entropy.clone(), holds.programs);
+        let means = Means { room, egress, entropy: entropy_of_steps, programs };
         let cors_origins = settings.cors_origins.clone();
-        let rules = rules(settings.policy.clone(), &room, &cors_origins, &*clock)?;
+        let rules = rules(settings.policy.clone(), &settings.own, &means, &cors_origins, &*clock)?;
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let gate = Arc::new(Gate {
             clock: clock.clone(),
@@ -141,7 +147,7 @@ impl Gateway {
         let public = bind("public", settings.public).await?;
         let admin = bind("admin", settings.admin).await?;
         let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
-        let admin_router = ops::admin(core.admin(handle, room.jail.clone()), admin_at);
+        let admin_router = ops::admin(core.admin(handle, means.room.jail.clone()), admin_at);
         let drained = Shutdown::default();
         let listeners = vec![
             core.listener(&settings, public, service(&gate), core.shutdown.clone()),
@@ -153,7 +159,7 @@ impl Gateway {
             admin: admin_at,
             clock,
             rules,
-            room,
+            means,
             cors_origins,
             pipeline: Arc::new(core.pipeline),
             keys: core.keys,
@@ -173,11 +179,12 @@ impl Gateway {
     }
 
     /// What replaces the policy while requests run; each ends under the one it began with.
-    pub fn reload(&self) -> impl Fn(Policy) -> Result<(), StartError> + Send + Sync + 'static {
-        let (current, room) = (self.rules.clone(), self.room.clone());
+    pub fn reload(&self) -> impl Fn(Settings) -> Result<(), StartError> + Send + Sync + 'static {
+        let (current, means) = (self.rules.clone(), self.means.clone());
         let (origins, clock) = (self.cors_origins.clone(), self.clock.clone());
-        move |policy| {
-            current.store(Arc::new(rules(policy, &room, &origins, &*clock)?));
+        move |again| {
+            let rules = rules(again.policy, &again.own, &means, &origins, &*clock)?;
+            current.store(Arc::new(rules));
             Ok(())
         }
     }
@@ -374,11 +381,12 @@ fn store(place: &Place, here: Region, memory: &MemoryStore) -> Result<Arc<dyn St
 
 fn rules(
     policy: Policy,
-    room: &DocumentRoom,
+    own: &[Own],
+    means: &Means,
     cors_origins: &[String],
     clock: &dyn Clock,
 ) -> Result<Rules, StartError> {
-    let mut steps = Registry::built_in(room);
+    let mut steps = Registry::equipped(means, own)?;
     for (name, pipeline) in &policy.pipelines {
         let named = steps.name_pipeline(name.clone(), pipeline.clone());
         named.map_err(|_| StartError::Pipeline(name.clone()))?;

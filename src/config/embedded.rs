@@ -45,6 +45,8 @@ pub fn embedded(given: Embedded) -> Result<Settings, KeyError> {
         keyring: Keeper::Auto,
         accept: Accept::default(),
         accept_all: true,
+        own: Vec::new(),
+        insecure_loopback: false,
         policy: policy(key),
     })
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::processors::own;
 use super::raw::{self, Raw};
 use super::rules::{is_base_url, is_built, policy};
 use super::units;
@@ -82,6 +83,8 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
             },
         },
         accept_all: false,
+        own: own(raw, &mut wrong),
+        insecure_loopback: raw.allow_insecure_loopback,
         policy,
     };
     for origin in &raw.listen.cors_origins {
@@ -125,12 +128,9 @@ fn notes(raw: &Raw) -> Vec<String> {
     };
     note(raw.state.dir.is_some(), "state.dir: receipts are kept in memory in this version");
     note(!raw.providers.is_empty(), "providers: this version has no connections");
-    for name in raw.processors.keys() {
-        notes.push(format!("processors.{name}: this version has no processors of the operator's"));
-    }
     for (name, steps) in &raw.pipelines {
-        if let Some(step) = steps.iter().find(|step| !is_built(step)) {
-            notes.push(format!("pipelines.{name}: not offered, this version has no step {step}"));
+        if let Some(step) = steps.iter().find(|step| !is_built(raw, step)) {
+            notes.push(format!("pipelines.{name}: not offered, there is no step {step} here"));
         }
     }
     let mut note = |present: bool, text: &str| {
