@@ -54,12 +54,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything that must happen before the first thread happens first: no dumps, the zygote that
-/// workers are executed from, and the keyring that every later thread possesses.
+/// Everything that must happen before the first thread happens first: the zygote that workers are
+/// executed from, no dumps, and the keyring that every later thread possesses. The zygote before
+/// anything else: it sets limits of its own, and a limit once lowered cannot be raised.
 fn serve(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
+    let zygote = Zygote::start(&std::env::current_exe()?)?;
     secret::forbid_dumps().context("the process cannot be made undumpable")?;
     disk::allow_many_files();
-    let zygote = Zygote::start(&std::env::current_exe()?)?;
     let kernel = ProcessKeyring::prepare();
     let start = settings(config, listen)?;
     let holds = zygote.examine()?;

@@ -18,8 +18,8 @@ use crate::problem::Slug;
 
 mod checksum;
 mod compress;
-mod detect;
 mod convert;
+mod detect;
 mod document;
 mod feed;
 mod frame;

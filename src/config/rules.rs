@@ -86,7 +86,8 @@ fn pipelines(raw: &Raw, wrong: &mut Complaints) -> BTreeMap<String, Vec<String>>
             wrong.say(&key, format!("there is no processor {step}"));
         }
     }
-    let built = raw.pipelines.iter().filter(|(_, steps)| steps.iter().all(|step| is_built(raw, step)));
+    let built =
+        raw.pipelines.iter().filter(|(_, steps)| steps.iter().all(|step| is_built(raw, step)));
     built.map(|(name, steps)| (name.clone(), steps.clone())).collect()
 }
 

@@ -43,7 +43,8 @@ impl Zygote {
         let (stdin, _ours) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
         let (said, stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
         let _pidfd = self.order(Kind::Probe, &Limits::default(), vec![stdin, stdout])?;
-        let bits = read_byte(&said)?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        let bits =
+            read_byte(&said)?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         let mut walls = Walls::from_bits(bits);
         // A filter that stands ends the probe when it asks for a socket.
         walls.seccomp &= read_byte(&said)?.is_none();

@@ -13,14 +13,13 @@ use std::process::{Command, ExitCode, Stdio};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Signal, WaitId, WaitIdOptions, getpid, pidfd_open,
-    pidfd_send_signal, waitid,
+    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getpid,
+    getrlimit, pidfd_open, pidfd_send_signal, set_dumpable_behavior, setrlimit, waitid,
 };
 
 use super::birth::Birth;
 use super::message::{Answer, Kind, Order, receive, send};
 use super::{JailError, PROBE_NAME, WORKER_NAME, ZYGOTE_NAME, namespaces, pair, sandbox};
-use crate::secret::forbid_dumps;
 
 /// Descriptors a worker may have open while it is being loaded; afterwards three.
 const LOADING_FILES: u64 = 16;
@@ -80,10 +79,15 @@ struct Nursery {
 /// The zygote's own main: serves orders until the gateway's end closes.
 #[must_use]
 pub fn zygote_main() -> ExitCode {
+    // Before it becomes undumpable, and may no longer write its own files under /proc.
+    if forbid_contents_in_dumps().is_err() {
+        return ExitCode::FAILURE;
+    }
     // Refused in many containers: each worker then tells that it lives in the gateway's own.
     let apart = namespaces::enter().is_ok();
     // Its folder is the root, so that it keeps no file system busy and workers learn no path.
-    if forbid_dumps().is_err() || rustix::process::chdir("/").is_err() {
+    let undumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    if undumpable.is_err() || rustix::process::chdir("/").is_err() {
         return ExitCode::FAILURE;
     }
     ignore_signals();
@@ -114,7 +118,8 @@ impl Nursery {
         if ended {
             // Reaping keeps the process table clean; the gateway watches its own pidfd.
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-            self.brood.retain(|pidfd| matches!(waitid(WaitId::PidFd(pidfd.as_fd()), options), Ok(None)));
+            self.brood
+                .retain(|pidfd| matches!(waitid(WaitId::PidFd(pidfd.as_fd()), options), Ok(None)));
         }
         if !called {
             return Ok(true);
@@ -197,9 +202,6 @@ impl Nursery {
             fds: &fds.map(AsFd::as_fd),
             limits: &[
                 (Resource::Cpu, order.cpu_seconds),
-                // At 1 the kernel writes a dump neither to a file nor to a pipe; at 0 it would
-                // still feed a pipe.
-                (Resource::Core, 1),
                 (Resource::Memlock, 0),
                 (Resource::Msgqueue, 0),
             ],
@@ -209,6 +211,17 @@ impl Nursery {
         }
         .give()
     }
+}
+
+/// Whatever this process starts, programs that are not ours too: a dump of theirs is written
+/// neither to a file nor to a pipe (a hard limit of 1; at 0 the kernel would still feed a pipe), and
+/// should one be, it holds no memory. A limit that is 0 already stays so.
+fn forbid_contents_in_dumps() -> io::Result<()> {
+    let most = getrlimit(Resource::Core).maximum.map_or(1, |most| most.min(1));
+    setrlimit(Resource::Core, Rlimit { current: Some(most), maximum: Some(most) })?;
+    let file = open("/proc/self/coredump_filter", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, b"0")?;
+    Ok(())
 }
 
 /// Marks every descriptor but the first three to be closed by exec. Marked rather than closed:

@@ -202,7 +202,8 @@ impl Bench<'_> {
             if needs_worker && place.is_none() {
                 place = Some(self.pipeline.place(QUEUE_PATIENCE).await?);
             }
-            if judges && steps.peek().is_some()
+            if judges
+                && steps.peek().is_some()
                 && let Between::Resting(segment) = between
             {
                 // What it says is heard, and the step behind it gets what it got.

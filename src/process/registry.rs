@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::checksum::Checksum;
 use super::compress::Compress;
 use super::document::{DocumentProcessor, DocumentRoom};
-use super::plan::Steps;
 use super::own::{Means, Own, Unequipped};
+use super::plan::Steps;
 use super::{Description, ProcessError, Processor, convert, detect, text};
 use crate::problem::Slug;
 

@@ -199,11 +199,8 @@ struct State {
 
 impl Turns {
     fn new(clock: Arc<dyn Clock>, stall: Duration) -> Self {
-        let state = State {
-            upstream_since: Some(clock.now().boot),
-            input_ended: false,
-            input_error: None,
-        };
+        let state =
+            State { upstream_since: Some(clock.now().boot), input_ended: false, input_error: None };
         Self { clock, stall, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -219,7 +216,8 @@ impl Turns {
             let now = self.clock.now().boot;
             // Only waits of ours count: a reader who comes back late finds it with all its time.
             let since = self.state().upstream_since.map(|since| since.max(began));
-            let left = since.map_or(self.stall, |since| self.stall.saturating_sub(now.since(since)));
+            let left =
+                since.map_or(self.stall, |since| self.stall.saturating_sub(now.since(since)));
             if left.is_zero() {
                 self.broken_input()?;
                 return Err(ProcessError::refused(Slug::UpstreamTimeout));

@@ -16,6 +16,8 @@ mod auth;
 mod config;
 mod crash;
 mod deliver;
+mod exec;
+mod jail;
 mod leaks;
 mod limits;
 mod memory;

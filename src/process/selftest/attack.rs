@@ -34,9 +34,9 @@ pub(super) fn attempt(act: Act, document: &[u8]) -> Result<Value, Fault> {
         Act::ConnectUnix => vec![connect_unix(&targets.socket)],
         Act::Fork => vec![fork_bomb()],
         Act::Execute => vec![execute()],
-        Act::Ptrace => each(&targets, |pid| {
-            call(libc::SYS_ptrace, [libc::PTRACE_ATTACH.into(), pid, 0, 0])
-        }),
+        Act::Ptrace => {
+            each(&targets, |pid| call(libc::SYS_ptrace, [libc::PTRACE_ATTACH.into(), pid, 0, 0]))
+        }
         Act::ReadMemory => each(&targets, read_memory),
         Act::Signal => {
             let mut tries = each(&targets, |pid| call(libc::SYS_kill, [pid, 0, 0, 0]));
