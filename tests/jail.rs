@@ -201,7 +201,9 @@ struct Sibling(std::process::Child);
 impl Sibling {
     #[expect(clippy::disallowed_methods, reason = "a test starts its own bystander")]
     fn new() -> Self {
-        Self(std::process::Command::new("sleep").arg("600").spawn().unwrap())
+        let mut quiet = std::process::Command::new("sleep");
+        quiet.arg("60").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        Self(quiet.spawn().unwrap())
     }
 
     fn is_unharmed(&mut self) -> bool {

@@ -101,6 +101,9 @@ impl Bubblewrap {
         for extra in EXTRAS {
             words.all(&["--ro-bind-try", extra, extra]);
         }
+        words.all(&["--dev", "/dev", "--remount-ro", "/dev"]);
+        words.all(&["--size", &limits.scratch_bytes.to_string(), "--tmpfs", "/tmp"]);
+        // After the tmpfs: what is asked for may stand below it.
         for path in command.iter().map(Path::new).chain(reads.iter().map(PathBuf::as_path)) {
             if path.is_absolute() && !path.starts_with("/usr") && path.exists() {
                 words.add("--ro-bind");
@@ -108,8 +111,6 @@ impl Bubblewrap {
                 words.add(path);
             }
         }
-        words.all(&["--dev", "/dev", "--remount-ro", "/dev", "--dir", "/tmp"]);
-        words.all(&["--size", &limits.scratch_bytes.to_string(), "--tmpfs", "/tmp"]);
         words.all(&["--remount-ro", "/", "--chdir", "/tmp"]);
         for (name, value) in [
             ("PATH", "/usr/local/bin:/usr/bin:/bin"),

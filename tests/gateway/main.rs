@@ -25,6 +25,8 @@ mod memory_of_process;
 mod ops;
 mod process;
 mod region;
+mod scan;
 mod shred;
 mod shutdown;
 mod upload;
+mod upstream;
