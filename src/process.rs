@@ -45,6 +45,7 @@ pub use program::Command;
 pub use registry::{BUILT_IN, MAX_STEPS, Registry};
 pub use scan::Scanner;
 pub use selftest::{Act, masked, selftest};
+pub use text::unjailed;
 pub use upstream::{Form, Method, Upstream};
 pub use worker::worker_main;
 

@@ -63,6 +63,8 @@ pub(super) fn program() -> Option<Vec<u8>> {
     let mut rules = plain(PROGRAM);
     #[cfg(target_arch = "x86_64")]
     rules.extend(plain(PROGRAM_X86_64));
+    #[cfg(target_arch = "aarch64")]
+    rules.extend(plain(PROGRAM_AARCH64));
     // Children and threads, but no namespaces. clone3 hides its flags in memory: it is missing.
     let namespaces = libc::CLONE_NEWNS
         | libc::CLONE_NEWCGROUP
@@ -97,7 +99,7 @@ const TIOCLINUX: u64 = 0x541c;
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn plain(calls: &[c_long]) -> Rules {
-    calls.iter().map(|call| ((*call).into(), Vec::new())).collect()
+    calls.iter().map(|call| (*call, Vec::new())).collect()
 }
 
 /// Allows a call where all tests of one of `ways` hold.
@@ -108,7 +110,7 @@ fn only(rules: &mut Rules, call: c_long, ways: &[&[Test]]) -> Option<()> {
         });
         SeccompRule::new(tests.collect::<Result<_, _>>().ok()?).ok()
     };
-    rules.insert(call.into(), ways.iter().map(rule).collect::<Option<_>>()?);
+    rules.insert(call, ways.iter().map(rule).collect::<Option<_>>()?);
     Some(())
 }
 
@@ -117,7 +119,7 @@ fn compiled(rules: Rules, otherwise: SeccompAction) -> Option<BpfProgram> {
     SeccompFilter::new(rules, otherwise, SeccompAction::Allow, arch).ok()?.try_into().ok()
 }
 
-/// Calls of a program without a condition. Not here, on purpose: sockets, keys, io_uring, bpf,
+/// Calls of a program without a condition, on every architecture. Not here, on purpose: sockets, keys, io_uring, bpf,
 /// ptrace and its kin, pidfds, other processes' memory and limits, namespaces, mounts, memory
 /// outside of the address space limit (memfd, SysV shared memory), and all administration.
 const PROGRAM: &[c_long] = &[
@@ -213,7 +215,6 @@ const PROGRAM: &[c_long] = &[
     libc::SYS_readahead,
     libc::SYS_readlinkat,
     libc::SYS_readv,
-    libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_restart_syscall,
     libc::SYS_rseq,
@@ -294,6 +295,7 @@ const PROGRAM_X86_64: &[c_long] = &[
     libc::SYS_poll,
     libc::SYS_readlink,
     libc::SYS_rename,
+    libc::SYS_renameat,
     libc::SYS_rmdir,
     libc::SYS_select,
     libc::SYS_setrlimit,
@@ -305,6 +307,10 @@ const PROGRAM_X86_64: &[c_long] = &[
     libc::SYS_utimes,
     libc::SYS_vfork,
 ];
+
+/// renameat, which libc has no name for here.
+#[cfg(target_arch = "aarch64")]
+const PROGRAM_AARCH64: &[c_long] = &[38];
 
 #[cfg(test)]
 mod tests {

@@ -192,7 +192,7 @@ pub(super) fn read_arguments(sheet: &OwnedFd) -> io::Result<Vec<CString>> {
 pub fn exit_code(status: &[u8]) -> Option<u8> {
     let lines = status.split(|byte| *byte == b'\n');
     let ends = lines.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
-    let code = ends.filter_map(|said| said.get("exit-code")?.as_u64()).last()?;
+    let code = ends.filter_map(|said| said.get("exit-code")?.as_u64()).next_back()?;
     u8::try_from(code).ok()
 }
 
