@@ -9,9 +9,10 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::entropy::{Entropy, Machine};
 use crate::http::{Crowd, TlsFiles};
-use crate::jail::Zygote;
+use crate::jail::{Holds, Walls, Zygote};
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::policy::Policy;
+use crate::process::Own;
 
 mod check;
 mod gateway;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub insecure_loopback: bool,
     /// The embedded default accepts every limit by itself, and says so once.
     pub accept_all: bool,
+    /// Processors of the operator's own.
+    pub own: Vec<Own>,
     pub policy: Policy,
 }
 
@@ -82,6 +85,8 @@ pub struct Accept {
     pub swap: bool,
     pub kdump: bool,
     pub plain_http: bool,
+    /// Walls around workers that may be missing.
+    pub without: Walls,
 }
 
 /// What a gateway takes from outside: the machine, or a simulation.
@@ -89,6 +94,8 @@ pub struct Seams {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub zygote: Zygote,
+    /// What confines workers and programs here, as the zygote has tried.
+    pub holds: Holds,
     pub machine: Arc<dyn Machine>,
     /// The process keyring, made before the first thread.
     pub kernel: Result<ProcessKeyring, Unusable>,

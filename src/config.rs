@@ -11,6 +11,7 @@ use crate::disk;
 
 mod access;
 mod embedded;
+mod processors;
 mod raw;
 mod rules;
 mod typed;

@@ -13,7 +13,7 @@ use dayfly::cli::{Arguments, Command, KeyCommand, NewKey, Remote};
 use dayfly::clock::SystemClock;
 use dayfly::config::{self, Embedded, Loaded, Raw};
 use dayfly::entropy::{SystemEntropy, SystemMachine};
-use dayfly::jail::{self, Role, Zygote};
+use dayfly::jail::{self, Holds, Role, Zygote};
 use dayfly::keyring::{ProcessKeyring, Unusable};
 use dayfly::ops::{Running, Standing};
 use dayfly::{disk, http, process, secret};
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
     match jail::role() {
         Some(Role::Zygote) => return jail::zygote_main(),
         Some(Role::Worker) => return process::worker_main(),
+        Some(Role::Probe) => return jail::probe_main(),
         None => {}
     }
     let done = match Arguments::parse().command {
@@ -56,19 +57,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything that must happen before the first thread happens first: no dumps, the zygote that
-/// workers are executed from, and the keyring that every later thread possesses.
+/// Everything that must happen before the first thread happens first: the zygote that workers are
+/// executed from, no dumps, and the keyring that every later thread possesses. The zygote before
+/// anything else: it sets limits of its own, and a limit once lowered cannot be raised.
 fn serve(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
+    let zygote = Zygote::start(&std::env::current_exe()?)?;
     secret::forbid_dumps().context("the process cannot be made undumpable")?;
     disk::allow_many_files();
-    let zygote = Zygote::start(&std::env::current_exe()?)?;
     let kernel = ProcessKeyring::prepare();
     let start = settings(config, listen)?;
-    let accepted = judge(&start.settings, kernel)?;
+    let holds = zygote.examine()?;
+    let accepted = judge(&start.settings, kernel, &holds)?;
     logging(&start.settings);
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
     let machine = Arc::new(SystemMachine::listen());
-    let seams = Seams { clock, entropy, zygote, machine, kernel };
+    let seams = Seams { clock, entropy, zygote, holds, machine, kernel };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stopped = runtime.block_on(run(start, seams, accepted))?;
     complain(&format!(
@@ -108,7 +111,7 @@ async fn run(start: Start, seams: Seams, accepted: Vec<String>) -> anyhow::Resul
             }
             _ = hangup.recv() => {
                 let again = reread(start.file.as_ref());
-                match again.and_then(|settings| Ok(reload(settings)?)) {
+                match again.and_then(|again| Ok(reload(again)?)) {
                     Ok(()) => tracing::info!("the policy was reloaded"),
                     Err(error) => tracing::warn!("the reload was refused, all stays: {error:#}"),
                 }
@@ -132,7 +135,7 @@ fn reread(file: Option<&(PathBuf, Raw)>) -> anyhow::Result<Settings> {
     let again = config::load(path)?;
     if !first.reloads_into(&again.raw) {
         return Err(anyhow!(
-            "a setting changed that needs a restart: only tenants, keys, regions, \
+            "a setting changed that needs a restart: only tenants, keys, regions, processors, \
              pipelines and certificates are reloaded"
         ));
     }
@@ -160,8 +163,9 @@ fn settings(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result
 fn judge(
     settings: &Settings,
     kernel: Result<ProcessKeyring, Unusable>,
+    holds: &Holds,
 ) -> anyhow::Result<Vec<String>> {
-    let found = examine(settings, kernel);
+    let found = examine(settings, kernel, holds);
     let standing = |wanted| found.iter().filter(move |finding| finding.standing == wanted);
     let refused: Vec<&str> = standing(Standing::Refused).map(|found| &*found.words).collect();
     if !refused.is_empty() {
@@ -204,7 +208,8 @@ fn check(config: Option<&Path>, online: bool) -> anyhow::Result<ExitCode> {
         None => (settings(None, None)?.settings, "# the embedded default\n".to_owned(), Vec::new()),
     };
     say(&format!("{shown}\n"))?;
-    let findings = examine(&settings, ProcessKeyring::prepare());
+    let holds = Zygote::start(&std::env::current_exe()?)?.examine()?;
+    let findings = examine(&settings, ProcessKeyring::prepare(), &holds);
     for finding in &findings {
         let mark = match finding.standing {
             Standing::Fine => "ok",

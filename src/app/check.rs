@@ -3,13 +3,19 @@
 use super::{Keeper, Place, Settings};
 use crate::disk::{Spool, private_dir};
 use crate::http::Pair;
+use crate::jail::{Holds, Walls};
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::ops::{self, Facts, Finding};
+use crate::process::{Own, converter_is_installed};
 use crate::secret::Slab;
 
 /// Looks at everything a start depends on, without starting.
 #[must_use]
-pub fn examine(settings: &Settings, kernel: Result<ProcessKeyring, Unusable>) -> Vec<Finding> {
+pub fn examine(
+    settings: &Settings,
+    kernel: Result<ProcessKeyring, Unusable>,
+    holds: &Holds,
+) -> Vec<Finding> {
     let (accept, all) = (settings.accept, settings.accept_all);
     let mut findings = vec![regions(settings), keyring(settings.keyring, kernel), store(settings)];
     if let Some(dir) = &settings.state_dir {
@@ -29,6 +35,7 @@ pub fn examine(settings: &Settings, kernel: Result<ProcessKeyring, Unusable>) ->
         "workers: executed afresh, no environment, no descriptors, limits on memory, time and \
          output",
     ));
+    findings.push(programs(settings, holds));
     findings.extend(ops::examine(&Facts {
         public: settings.public,
         tls: settings.tls.is_some(),
@@ -36,8 +43,30 @@ pub fn examine(settings: &Settings, kernel: Result<ProcessKeyring, Unusable>) ->
         accept_swap: accept.swap || all,
         accept_kdump: accept.kdump || all,
         accept_plain_http: accept.plain_http,
+        walls: holds.walls,
+        accept_without: if all { Walls::ALL } else { accept.without },
     }));
     findings
+}
+
+/// Whether programs that are not ours can run, and whether any must.
+fn programs(settings: &Settings, holds: &Holds) -> Finding {
+    let named = settings.own.iter().find(|own| matches!(own, Own::Exec(_))).map(Own::name);
+    let why = match &holds.programs {
+        Ok(_) => {
+            let convert = if converter_is_installed() { "" } else { "; convert: no LibreOffice" };
+            let words = format!("programs run under bubblewrap (tried){convert}");
+            return Finding::fine("programs", words);
+        }
+        Err(why) => why,
+    };
+    match named {
+        Some(name) => Finding::refused(
+            "programs",
+            format!("processors.{name}: {why}: allow it, or take the table out"),
+        ),
+        None => Finding::fine("programs", format!("exec and convert are off: {why}")),
+    }
 }
 
 fn regions(settings: &Settings) -> Finding {

@@ -22,13 +22,13 @@ use crate::entropy::{Entropy, EntropyError, random};
 use crate::http::{
     About, Certificates, Door, Gate, Listener, Pair, Rules, Throttle, TlsError, Watch, service,
 };
-use crate::jail::{Jail, JailError, Limits, Zygote};
+use crate::jail::{Jail, JailError, Limits, Walls, Zygote};
 use crate::keyring::{KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable};
 use crate::metrics;
 use crate::ops::{self, Admin};
 use crate::pipeline::{Parts, Pipeline, RECORD_BYTES};
 use crate::policy::{Key, Policy};
-use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
+use crate::process::{DocumentRoom, MAX_DOCUMENT, Means, Own, Registry, Unequipped};
 use crate::receipt::Evidence;
 use crate::region::Region;
 use crate::secret::{Slab, SlabError};
@@ -68,6 +68,8 @@ pub enum StartError {
     Jail(#[from] JailError),
     #[error("the metrics cannot be set up")]
     Metrics,
+    #[error(transparent)]
+    Unequipped(#[from] Unequipped),
     #[error("pipelines.{0}: its steps are not all processors of this gateway")]
     Pipeline(String),
 }
@@ -94,7 +96,7 @@ pub struct Gateway {
     pub admin: SocketAddr,
     clock: Arc<dyn Clock>,
     rules: Arc<ArcSwap<Rules>>,
-    room: DocumentRoom,
+    means: Means,
     cors_origins: Vec<String>,
     grants: Arc<Grants>,
     certificates: Option<Arc<Certificates>>,
@@ -136,13 +138,16 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let handle = metrics::install().map_err(|_| StartError::Metrics)?;
         let core = Core::build(&settings, &seams)?;
-        let Seams { clock, entropy, zygote, .. } = seams;
-        let room = core.room(&settings, zygote)?;
+        let Seams { clock, entropy, zygote, holds, .. } = seams;
+        let room = core.room(&settings, zygote, holds.walls)?;
+        let egress = core.pipeline.egress.clone();
+        let (entropy_of_steps, programs) = (entropy.clone(), holds.programs);
+        let means = Means { room, egress, entropy: entropy_of_steps, programs };
         let pair = settings.tls.as_ref().map(Pair::read).transpose()?;
         let certificates = pair.map(|pair| Arc::new(Certificates::new(pair)));
         let watch = core.watch(settings.min_rate);
         let cors_origins = settings.cors_origins.clone();
-        let rules = rules(settings.policy.clone(), &room, &cors_origins, &*clock)?;
+        let rules = rules(settings.policy.clone(), &settings.own, &means, &cors_origins, &*clock)?;
         core.pipeline.share_among(rules.policy.tenants.len());
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let (grants, audit) =
@@ -166,7 +171,7 @@ impl Gateway {
         let public = bind("public", settings.public).await?;
         let admin = bind("admin", settings.admin).await?;
         let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
-        let admin_router = ops::admin(core.admin(handle, room.jail.clone()), admin_at);
+        let admin_router = ops::admin(core.admin(handle, means.room.jail.clone()), admin_at);
         let drained = Shutdown::default();
         let mut listeners = vec![
             core.listener(&settings, public, service(&gate), core.shutdown.clone(), &watch),
@@ -179,7 +184,7 @@ impl Gateway {
             admin: admin_at,
             clock,
             rules,
-            room,
+            means,
             cors_origins,
             grants,
             certificates,
@@ -207,17 +212,17 @@ impl Gateway {
         if self.certificates.is_some() { "https" } else { "http" }
     }
 
-    /// What replaces policy and certificate while requests run; each ends under those it began
-    /// with. Everything is tried before anything applies.
+    /// What replaces policy, processors and certificate while requests run; each ends under those
+    /// it began with. Everything is tried before anything applies.
     pub fn reload(&self) -> impl Fn(Settings) -> Result<(), StartError> + Send + Sync + 'static {
-        let (current, room) = (self.rules.clone(), self.room.clone());
+        let (current, means) = (self.rules.clone(), self.means.clone());
         let (origins, clock) = (self.cors_origins.clone(), self.clock.clone());
         let (grants, pipeline) = (self.grants.clone(), self.pipeline.clone());
         let certificates = self.certificates.clone();
-        move |settings| {
-            let pair = settings.tls.as_ref().map(Pair::read).transpose()?;
+        move |again| {
+            let pair = again.tls.as_ref().map(Pair::read).transpose()?;
             let now = clock.now().wall;
-            let rules = rules(settings.policy, &room, &origins, &*clock)?;
+            let rules = rules(again.policy, &again.own, &means, &origins, &*clock)?;
             match (&certificates, pair) {
                 (Some(certificates), Some(pair)) => certificates.replace(pair),
                 (None, None) => {}
@@ -343,10 +348,15 @@ impl Core {
     }
 
     /// Where document steps run.
-    fn room(&self, settings: &Settings, zygote: Zygote) -> Result<DocumentRoom, StartError> {
+    fn room(
+        &self,
+        settings: &Settings,
+        zygote: Zygote,
+        walls: Walls,
+    ) -> Result<DocumentRoom, StartError> {
         let workers = settings.workers;
         let count = workers.count.unwrap_or_else(cores);
-        let jail = Jail::new(zygote, count, self.tasks.clone(), self.clock.clone())?;
+        let jail = Jail::new(zygote, count, walls, self.tasks.clone(), self.clock.clone())?;
         let limits = Limits {
             memory_bytes: workers.memory_bytes,
             cpu: workers.time,
@@ -455,11 +465,12 @@ fn store(
 
 fn rules(
     policy: Policy,
-    room: &DocumentRoom,
+    own: &[Own],
+    means: &Means,
     cors_origins: &[String],
     clock: &dyn Clock,
 ) -> Result<Rules, StartError> {
-    let mut steps = Registry::built_in(room);
+    let mut steps = Registry::equipped(means, own)?;
     for (name, pipeline) in &policy.pipelines {
         let named = steps.name_pipeline(name.clone(), pipeline.clone());
         named.map_err(|_| StartError::Pipeline(name.clone()))?;

@@ -48,6 +48,7 @@ pub fn embedded(given: Embedded) -> Result<Settings, KeyError> {
         accept: Accept::default(),
         insecure_loopback: false,
         accept_all: true,
+        own: Vec::new(),
         policy: policy(key),
     })
 }

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A table of a later version: read, so that its presence can be spoken of.
-pub type Table = BTreeMap<String, serde_json::Value>;
+use super::processors::Processor;
 
 /// Every table and key there is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,9 +38,9 @@ pub struct Raw {
     /// Storage services to connect. Without effect in this version.
     #[serde(default)]
     pub providers: BTreeMap<String, Provider>,
-    /// Processors of the operator's own. Without effect in this version.
+    /// Processors of the operator's own.
     #[serde(default)]
-    pub processors: BTreeMap<String, Table>,
+    pub processors: BTreeMap<String, Processor>,
     /// Names for processors in a row.
     #[serde(default)]
     pub pipelines: BTreeMap<String, Vec<String>>,
@@ -271,16 +270,10 @@ pub struct Accept {
 }
 
 impl Raw {
-    /// The same settings to be shown: tables that may hold secrets are only said to be there.
+    /// The same settings to be shown, without what may be secret.
     #[must_use]
     pub fn redacted(&self) -> Self {
-        let hide = |table: &mut Table| {
-            for value in table.values_mut() {
-                *value = "(set)".into();
-            }
-        };
         let mut shown = self.clone();
-        shown.processors.values_mut().for_each(hide);
         for key in &mut shown.keys {
             "(set)".clone_into(&mut key.sha256);
         }

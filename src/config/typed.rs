@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::processors::own;
 use super::raw::{self, Raw};
 use super::rules::{is_base_url, is_built, policy};
 use super::units;
 use crate::app::{Accept, Keeper, Place, Settings, Workers};
 use crate::clock::parse_span;
 use crate::http::{Crowd, Network, Proxies, TlsFiles};
+use crate::jail::Walls;
 
 /// Collects what is wrong, so that an operator sees it all at once.
 #[derive(Default)]
@@ -76,9 +78,15 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
             swap: raw.accept.swap,
             kdump: raw.accept.kdump,
             plain_http: raw.accept.plain_http,
+            without: Walls {
+                landlock: raw.accept.no_landlock,
+                seccomp: raw.accept.no_seccomp,
+                namespaces: raw.accept.no_namespaces,
+            },
         },
         insecure_loopback: raw.allow_insecure_loopback,
         accept_all: false,
+        own: own(raw, &mut wrong),
         policy,
     };
     for origin in &raw.listen.cors_origins {
@@ -124,12 +132,9 @@ fn notes(raw: &Raw) -> Vec<String> {
         note(unsigned, &format!("tenants.{name}.webhooks: {text}"));
     }
     note(!raw.providers.is_empty(), "providers: this version has no connections");
-    for name in raw.processors.keys() {
-        notes.push(format!("processors.{name}: this version has no processors of the operator's"));
-    }
     for (name, steps) in &raw.pipelines {
-        if let Some(step) = steps.iter().find(|step| !is_built(step)) {
-            notes.push(format!("pipelines.{name}: not offered, this version has no step {step}"));
+        if let Some(step) = steps.iter().find(|step| !is_built(raw, step)) {
+            notes.push(format!("pipelines.{name}: not offered, there is no step {step} here"));
         }
     }
     let mut note = |present: bool, text: &str| {
