@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::entropy::{Entropy, Machine};
-use crate::jail::Zygote;
+use crate::http::{Crowd, TlsFiles};
+use crate::jail::{Holds, Walls, Zygote};
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::policy::Policy;
+use crate::process::Own;
 
 mod check;
 mod gateway;
@@ -23,6 +25,8 @@ pub use gateway::{Gateway, StartError, Stopped};
 pub struct Settings {
     pub public: SocketAddr,
     pub admin: SocketAddr,
+    /// The public listener's certificate; without one it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
     pub cors_origins: Vec<String>,
     pub state_dir: Option<PathBuf>,
     /// How long a receipt is kept after its file is gone.
@@ -33,7 +37,7 @@ pub struct Settings {
     pub min_rate: u64,
     pub header_timeout: Duration,
     pub drain: Duration,
-    pub connections: usize,
+    pub crowd: Crowd,
     pub workers: Workers,
     pub log_json: bool,
     pub log_level: tracing::Level,
@@ -44,6 +48,8 @@ pub struct Settings {
     pub insecure_loopback: bool,
     /// The embedded default accepts every limit by itself, and says so once.
     pub accept_all: bool,
+    /// Processors of the operator's own.
+    pub own: Vec<Own>,
     pub policy: Policy,
 }
 
@@ -79,6 +85,8 @@ pub struct Accept {
     pub swap: bool,
     pub kdump: bool,
     pub plain_http: bool,
+    /// Walls around workers that may be missing.
+    pub without: Walls,
 }
 
 /// What a gateway takes from outside: the machine, or a simulation.
@@ -86,6 +94,8 @@ pub struct Seams {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub zygote: Zygote,
+    /// What confines workers and programs here, as the zygote has tried.
+    pub holds: Holds,
     pub machine: Arc<dyn Machine>,
     /// The process keyring, made before the first thread.
     pub kernel: Result<ProcessKeyring, Unusable>,

@@ -9,12 +9,15 @@ use std::path::Path;
 use crate::app::Settings;
 use crate::disk;
 
+mod access;
 mod embedded;
+mod processors;
 mod raw;
 mod rules;
 mod typed;
 mod units;
 
+pub use access::access;
 pub use embedded::{Embedded, embedded};
 pub use raw::Raw;
 

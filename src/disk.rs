@@ -1,6 +1,7 @@
 //! The one place that opens files: the configuration to read, and nameless ones to write.
 //!
-//! What is written here is sealed: `store` accepts nothing else. A nameless file has no directory
+//! What the gateway writes is sealed: `store` accepts nothing else. (Only the command line's client
+//! writes what it was given, for its own user: [`Draft`].) A nameless file has no directory
 //! entry from its first byte on, so a killed process leaves nothing behind but freed blocks.
 
 use std::fs::{DirBuilder, File};
@@ -10,6 +11,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+mod given;
+mod private;
+pub use given::{Draft, open};
+pub use private::{SecretFileError, read_secret};
 
 /// Reads a small text file, such as the configuration or a secret beside it.
 ///

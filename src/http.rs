@@ -34,11 +34,15 @@ mod describe;
 mod disposition;
 mod events;
 mod files;
+mod frames;
 mod grants;
 mod guard;
 mod jobs;
 mod leftover;
+mod line;
+mod neighbour;
 mod pages;
+mod places;
 mod problem;
 mod process;
 mod query;
@@ -47,14 +51,18 @@ mod segment;
 mod socket;
 mod tenants;
 mod throttle;
+mod tls;
 mod upload;
 mod watch;
 
 pub use accept::{Door, Listener};
 use describe::Security;
 pub use guard::request_id;
+pub use neighbour::{Network, Proxies};
+pub use places::Crowd;
 pub use problem::Problem;
 pub use throttle::Throttle;
+pub use tls::{Certificates, Pair, TlsError, TlsFiles};
 pub use watch::Watch;
 
 /// What the operator can change while the gateway runs. A request ends under the rules it began
@@ -94,6 +102,8 @@ pub struct Gate {
     pub watch: Watch,
     /// Keys the fingerprints of repeated requests; drawn afresh by every process.
     pub fingerprint_key: hmac::Key,
+    /// Whose word on a client's address is taken.
+    pub proxies: Proxies,
     // Words.
     pub about: About,
 }

@@ -29,6 +29,7 @@ names! {
     UPLOAD_BYTES "dayfly_upload_bytes_total";
     DOWNLOAD_BYTES "dayfly_download_bytes_total";
     CONNECTIONS "dayfly_connections";
+    CONNECTIONS_REFUSED "dayfly_connections_refused_total";
     WORKERS_RUNNING "dayfly_workers_running";
     WORKER_FAILURES "dayfly_worker_failures_total";
     DESTROY_LAG "dayfly_destroy_lag_seconds";
@@ -63,6 +64,9 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         AUDIT_LINES_DROPPED,
     ] {
         counter!(name).absolute(0);
+    }
+    for why in ["address", "handshake"] {
+        counter!(CONNECTIONS_REFUSED, "why" => why).absolute(0);
     }
     for name in [
         LIVE_FILES,
@@ -110,6 +114,7 @@ fn describe() {
     describe_counter!(UPLOAD_BYTES, Unit::Bytes, "Plaintext bytes taken in");
     describe_counter!(DOWNLOAD_BYTES, Unit::Bytes, "Plaintext bytes handed out");
     describe_gauge!(CONNECTIONS, "Open client connections");
+    describe_counter!(CONNECTIONS_REFUSED, "Connections not spoken to, by why");
     describe_gauge!(WORKERS_RUNNING, "Worker processes running");
     describe_counter!(WORKER_FAILURES, "Workers that did not end well, by why");
     describe_histogram!(DESTROY_LAG, Unit::Seconds, "From a deadline to its keys' destruction");

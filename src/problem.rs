@@ -127,16 +127,24 @@ slugs! {
         "It does not follow its own format; open and save it with the program that made it.";
     ProcessorLimit "processor-limit" 422 "The step ran over its limits"
         "Time, memory and output of a step are limited; the document reached one of them.";
+    Malware "malware" 422 "The scanner found malware"
+        "The file is not passed on. Nothing was kept of this request.";
     RateLimited "rate-limited" 429 "Too many requests"
         "Wait as long as Retry-After says.";
     QuotaExceeded "quota-exceeded" 429 "The tenant's live bytes are used up"
         "Delete files, or wait until some expire.";
     Internal "internal" 500 "The gateway failed"
         "Nothing was kept of this request. The operator finds the cause under the request id.";
+    UpstreamFailed "upstream-failed" 502 "A service behind the gateway failed"
+        "It refused, broke off or answered nonsense. Try again later; the operator knows the service.";
     Overloaded "overloaded" 503 "The gateway is busy"
         "Wait as long as Retry-After says, then send the request again.";
+    ScannerUnavailable "scanner-unavailable" 503 "The virus scanner does not answer"
+        "Nothing passes unscanned. Try again later.";
     ShuttingDown "shutting-down" 503 "The gateway is stopping"
         "It takes nothing new in. Ask another instance, or wait for its successor.";
+    UpstreamTimeout "upstream-timeout" 504 "A service behind the gateway was too slow"
+        "It kept everybody waiting for longer than the operator allows. Try again later.";
     StorageFull "storage-full" 507 "The temporary storage is full"
         "Nothing was kept. Try again when files have expired.";
 }

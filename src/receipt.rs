@@ -135,6 +135,15 @@ impl Evidence {
         }
     }
 
+    /// A processor was handed the file's plaintext: the receipt names it, once.
+    pub fn hand_over(&self, file: FileId, name: &str) {
+        if let Some(row) = self.kept().rows.get_mut(&file)
+            && row.receipt.handed_to.iter().all(|known| known != name)
+        {
+            row.receipt.handed_to.push(name.to_owned());
+        }
+    }
+
     /// Makes the receipt final and returns it. Only the first proof counts.
     pub fn finish(&self, proof: &Arc<KeysDestroyed>) -> Option<Receipt> {
         let now = self.clock.now().boot;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 
 use crate::body::{BodyError, Buffer, ByteStream, Pool};
-use crate::budget::Permit;
-use crate::clock::Clock;
+use crate::budget::{Budget, PATIENCE, Permit};
+use crate::clock::{Clock, within};
 use crate::crypto::{
     Header, Opener, PREFIX_BYTES, RUN_BYTES, Runs, SealStream, SealedRun, Sealer, SegmentEnd,
     sealed_len,
@@ -43,6 +43,8 @@ pub struct Vault {
     salts: Salts,
     keys: Arc<Keys>,
     pool: Arc<Pool>,
+    /// Memory that is promised to bodies under way.
+    turns: Budget,
     memory: MemoryStore,
     store: Arc<dyn Store>,
 }
@@ -59,6 +61,16 @@ const fn header(origin: &Origin, role: Role, index: u32, file: FileId) -> Header
     }
 }
 
+/// A body's turn, held for as long as it comes in. Without it more bodies would begin than memory can
+/// carry to their end, and most would be refused half-way.
+#[must_use]
+pub struct Turn {
+    _held: Option<Permit>,
+}
+
+/// Bodies up to here need no turn: they are through before anybody could wait for them.
+const SHORT_BYTES: usize = RUN_BYTES / 4;
+
 impl Vault {
     /// A vault over `store`, with `memory` for what is small.
     #[must_use]
@@ -71,7 +83,8 @@ impl Vault {
         store: Arc<dyn Store>,
     ) -> Self {
         let salts = Salts::new(entropy, keys.clone());
-        Self { clock, salts, keys, pool, memory, store }
+        let turns = Budget::of(pool.budget().total() / 16 * 15);
+        Self { clock, salts, keys, pool, turns, memory, store }
     }
 
     /// Seals a stream as one segment, as it arrives. `declared` bytes are a hint.
@@ -183,10 +196,18 @@ impl Vault {
     ///
     /// # Errors
     /// When the budget stays spent.
-    pub async fn admit(&self, declared: Option<u64>) -> Result<(), BodyError> {
+    pub async fn admit(&self, declared: Option<u64>) -> Result<Turn, BodyError> {
         let bytes = declared.map_or(RUN_BYTES, |declared| sealed_len(declared) as usize);
-        drop(self.pool.budget().acquire(bytes.min(RUN_BYTES), &*self.clock).await?);
-        Ok(())
+        let bytes = bytes.min(RUN_BYTES);
+        let asking = async {
+            let turn = match bytes > SHORT_BYTES {
+                true => Some(self.turns.acquire(bytes, &*self.clock).await?),
+                false => None,
+            };
+            drop(self.pool.budget().acquire(bytes, &*self.clock).await?);
+            Ok(Turn { _held: turn })
+        };
+        within(&*self.clock, PATIENCE, asking).await.unwrap_or(Err(BodyError::Overloaded))
     }
 
     /// Memory for what is kept of a file beside its bytes.

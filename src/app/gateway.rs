@@ -19,14 +19,16 @@ use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, private_dir};
 use crate::egress::Egress;
 use crate::entropy::{Entropy, EntropyError, random};
-use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
-use crate::jail::{Jail, JailError, Limits, Zygote};
+use crate::http::{
+    About, Certificates, Door, Gate, Listener, Pair, Rules, Throttle, TlsError, Watch, service,
+};
+use crate::jail::{Jail, JailError, Limits, Walls, Zygote};
 use crate::keyring::{KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable};
 use crate::metrics;
 use crate::ops::{self, Admin};
 use crate::pipeline::{Parts, Pipeline, RECORD_BYTES};
 use crate::policy::{Key, Policy};
-use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
+use crate::process::{DocumentRoom, MAX_DOCUMENT, Means, Own, Registry, Unequipped};
 use crate::receipt::Evidence;
 use crate::region::Region;
 use crate::secret::{Slab, SlabError};
@@ -55,12 +57,19 @@ pub enum StartError {
     Keyring(#[source] Unusable),
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A reload may replace a certificate, not begin or end TLS.
+    #[error("listen.tls: it cannot be switched on or off by a reload")]
+    TlsSwitch,
     #[error("listen.{which}: the address cannot be taken ({kind})")]
     Listen { which: &'static str, kind: std::io::ErrorKind },
     #[error("the worker zygote cannot be used: {0}")]
     Jail(#[from] JailError),
     #[error("the metrics cannot be set up")]
     Metrics,
+    #[error(transparent)]
+    Unequipped(#[from] Unequipped),
     #[error("pipelines.{0}: its steps are not all processors of this gateway")]
     Pipeline(String),
 }
@@ -87,9 +96,10 @@ pub struct Gateway {
     pub admin: SocketAddr,
     clock: Arc<dyn Clock>,
     rules: Arc<ArcSwap<Rules>>,
-    room: DocumentRoom,
+    means: Means,
     cors_origins: Vec<String>,
     grants: Arc<Grants>,
+    certificates: Option<Arc<Certificates>>,
     pipeline: Arc<Pipeline>,
     keys: Arc<Keys>,
     vault: Arc<Vault>,
@@ -128,10 +138,16 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let handle = metrics::install().map_err(|_| StartError::Metrics)?;
         let core = Core::build(&settings, &seams)?;
-        let Seams { clock, entropy, zygote, .. } = seams;
-        let room = core.room(&settings, zygote)?;
+        let Seams { clock, entropy, zygote, holds, .. } = seams;
+        let room = core.room(&settings, zygote, holds.walls)?;
+        let egress = core.pipeline.egress.clone();
+        let (entropy_of_steps, programs) = (entropy.clone(), holds.programs);
+        let means = Means { room, egress, entropy: entropy_of_steps, programs };
+        let pair = settings.tls.as_ref().map(Pair::read).transpose()?;
+        let certificates = pair.map(|pair| Arc::new(Certificates::new(pair)));
+        let watch = core.watch(settings.min_rate);
         let cors_origins = settings.cors_origins.clone();
-        let rules = rules(settings.policy.clone(), &room, &cors_origins, &*clock)?;
+        let rules = rules(settings.policy.clone(), &settings.own, &means, &cors_origins, &*clock)?;
         core.pipeline.share_among(rules.policy.tenants.len());
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let (grants, audit) =
@@ -147,28 +163,31 @@ impl Gateway {
             grants: grants.clone(),
             audit,
             throttle: Throttle::default(),
-            watch: core.watch(settings.min_rate),
+            watch: watch.clone(),
             fingerprint_key: hmac::Key::new(hmac::HMAC_SHA256, &random::<32>(&*entropy)?),
+            proxies: settings.crowd.proxies.clone(),
             about: core.about(accepted_limits),
         });
         let public = bind("public", settings.public).await?;
         let admin = bind("admin", settings.admin).await?;
         let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
-        let admin_router = ops::admin(core.admin(handle, room.jail.clone()), admin_at);
+        let admin_router = ops::admin(core.admin(handle, means.room.jail.clone()), admin_at);
         let drained = Shutdown::default();
-        let listeners = vec![
-            core.listener(&settings, public, service(&gate), core.shutdown.clone()),
+        let mut listeners = vec![
+            core.listener(&settings, public, service(&gate), core.shutdown.clone(), &watch),
             // The operator can look on while the gateway drains.
-            core.listener(&settings, admin, admin_router, drained.clone()),
+            core.listener(&settings, admin, admin_router, drained.clone(), &watch),
         ];
+        listeners[0].tls.clone_from(&certificates);
         Ok(Self {
             public: public_at,
             admin: admin_at,
             clock,
             rules,
-            room,
+            means,
             cors_origins,
             grants,
+            certificates,
             pipeline: Arc::new(core.pipeline),
             keys: core.keys,
             vault: core.vault,
@@ -187,18 +206,31 @@ impl Gateway {
         self.shutdown.clone()
     }
 
-    /// What replaces the policy while requests run; each ends under the one it began with.
-    pub fn reload(&self) -> impl Fn(Policy) -> Result<(), StartError> + Send + Sync + 'static {
-        let (current, room) = (self.rules.clone(), self.room.clone());
+    /// How clients have to speak to it.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.certificates.is_some() { "https" } else { "http" }
+    }
+
+    /// What replaces policy, processors and certificate while requests run; each ends under those
+    /// it began with. Everything is tried before anything applies.
+    pub fn reload(&self) -> impl Fn(Settings) -> Result<(), StartError> + Send + Sync + 'static {
+        let (current, means) = (self.rules.clone(), self.means.clone());
         let (origins, clock) = (self.cors_origins.clone(), self.clock.clone());
         let (grants, pipeline) = (self.grants.clone(), self.pipeline.clone());
-        move |policy| {
+        let certificates = self.certificates.clone();
+        move |again| {
+            let pair = again.tls.as_ref().map(Pair::read).transpose()?;
             let now = clock.now().wall;
-            let stands = |key: &Key| policy.stands_behind(key, now);
-            grants.keep_if(stands);
-            let new = rules(policy, &room, &origins, &*clock)?;
-            pipeline.share_among(new.policy.tenants.len());
-            current.store(Arc::new(new));
+            let rules = rules(again.policy, &again.own, &means, &origins, &*clock)?;
+            match (&certificates, pair) {
+                (Some(certificates), Some(pair)) => certificates.replace(pair),
+                (None, None) => {}
+                (Some(_), None) | (None, Some(_)) => return Err(StartError::TlsSwitch),
+            }
+            grants.keep_if(|key: &Key| rules.policy.stands_behind(key, now));
+            pipeline.share_among(rules.policy.tenants.len());
+            current.store(Arc::new(rules));
             Ok(())
         }
     }
@@ -316,10 +348,15 @@ impl Core {
     }
 
     /// Where document steps run.
-    fn room(&self, settings: &Settings, zygote: Zygote) -> Result<DocumentRoom, StartError> {
+    fn room(
+        &self,
+        settings: &Settings,
+        zygote: Zygote,
+        walls: Walls,
+    ) -> Result<DocumentRoom, StartError> {
         let workers = settings.workers;
         let count = workers.count.unwrap_or_else(cores);
-        let jail = Jail::new(zygote, count, self.tasks.clone(), self.clock.clone())?;
+        let jail = Jail::new(zygote, count, walls, self.tasks.clone(), self.clock.clone())?;
         let limits = Limits {
             memory_bytes: workers.memory_bytes,
             cpu: workers.time,
@@ -350,12 +387,15 @@ impl Core {
         socket: TcpListener,
         service: Router,
         shutdown: Shutdown,
+        watch: &Watch,
     ) -> Listener {
         Listener {
             socket,
+            tls: None,
             service,
+            crowd: settings.crowd.clone(),
+            watch: watch.clone(),
             door: Door {
-                connections: settings.connections,
                 header_timeout: settings.header_timeout,
                 min_rate: settings.min_rate,
                 drain: settings.drain,
@@ -425,11 +465,12 @@ fn store(
 
 fn rules(
     policy: Policy,
-    room: &DocumentRoom,
+    own: &[Own],
+    means: &Means,
     cors_origins: &[String],
     clock: &dyn Clock,
 ) -> Result<Rules, StartError> {
-    let mut steps = Registry::built_in(room);
+    let mut steps = Registry::equipped(means, own)?;
     for (name, pipeline) in &policy.pipelines {
         let named = steps.name_pipeline(name.clone(), pipeline.clone());
         named.map_err(|_| StartError::Pipeline(name.clone()))?;

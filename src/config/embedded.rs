@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::app::{Accept, Keeper, Place, Settings, Workers};
 use crate::file::{MAX_TTL, TenantId};
+use crate::http::{Crowd, Proxies};
 use crate::policy::{Key, KeyError, Policy, RegionPolicy, Roles, TenantPolicy};
 use crate::region::Region;
 
@@ -30,6 +31,7 @@ pub fn embedded(given: Embedded) -> Result<Settings, KeyError> {
     Ok(Settings {
         public: given.listen.unwrap_or(loopback(8080)),
         admin: loopback(if given.listen.is_some() { 0 } else { 9464 }),
+        tls: None,
         cors_origins: Vec::new(),
         state_dir: None,
         receipts: Duration::from_hours(30 * 24),
@@ -37,7 +39,7 @@ pub fn embedded(given: Embedded) -> Result<Settings, KeyError> {
         min_rate: 1024,
         header_timeout: Duration::from_secs(10),
         drain: Duration::from_secs(30),
-        connections: 10_000,
+        crowd: Crowd { most: 10_000, most_each: 0, proxies: Proxies::default() },
         workers: Workers { count: None, memory_bytes: 512 << 20, time: Duration::from_secs(30) },
         log_json: false,
         log_level: tracing::Level::INFO,
@@ -46,6 +48,7 @@ pub fn embedded(given: Embedded) -> Result<Settings, KeyError> {
         accept: Accept::default(),
         insecure_loopback: false,
         accept_all: true,
+        own: Vec::new(),
         policy: policy(key),
     })
 }

@@ -1,6 +1,5 @@
 //! What every request passes on its way in, and every response on its way out.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use http_body::Body;
 use super::accept::Peer;
 use super::caller::Caller;
 use super::leftover::Leftover;
+use super::neighbour::Neighbour;
 use super::{Gate, Problem, Rules, query};
 use crate::entropy::{Entropy, random};
 use crate::metrics;
@@ -125,11 +125,12 @@ pub(super) async fn authenticated(
         return next.run(request).await;
     }
     let from = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+    let from = from.map(|peer| Neighbour::of(gate.proxies.client(peer, request.headers())));
     let rules = gate.rules.load_full();
     let now = gate.clock.now();
     let Some(caller) = caller(&gate, &request, rules) else {
         // A good key is never kept waiting for the bad ones of others behind the same address.
-        if !from.is_none_or(|from: IpAddr| gate.throttle.may_fail(from, now.boot)) {
+        if !from.is_none_or(|from| gate.throttle.may_fail(from, now.boot)) {
             return Problem::later(Slug::RateLimited, 10).into_response();
         }
         return Problem::unauthenticated().into_response();

@@ -72,7 +72,7 @@ pub(super) async fn run(
     caller.throttle(&gate)?;
     stopping(&gate)?;
     gate.pipeline.has_place(caller.tenant_id(), !plan.streams()).await?;
-    gate.pipeline.admit(declared).await?;
+    let _turn = gate.pipeline.admit(declared).await?;
     let to = Recipient::of(&request);
     let input = input(&gate, request)?;
     let run = Run { input, digester, plan, steps: names };

@@ -136,7 +136,7 @@ async fn take(
         gate.pipeline.has_room_for_jobs(tenant)?;
     }
     let attempt = replay::attempt(gate, caller, &request)?;
-    gate.pipeline.admit(declared).await?;
+    let _turn = gate.pipeline.admit(declared).await?;
     match (attempt, wish.boundary.clone()) {
         (Attempt::Again(outcome), boundary) => {
             let found = fingerprint_again(gate, &wish, request, boundary).await?;

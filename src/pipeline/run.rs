@@ -191,13 +191,23 @@ impl Bench<'_> {
         let mut between = Between::Flowing(input);
         let mut role = Role::Input;
         let mut turn = None;
-        for step in plan.into_steps() {
-            let needs_worker = !step.streams();
+        let mut steps = plan.into_steps().into_iter().peekable();
+        while let Some(step) = steps.next() {
+            let (needs_worker, judges) = (!step.streams(), step.judges());
             if let (true, Between::Flowing(stream)) = (needs_worker, &mut between) {
                 between = Between::Resting(self.seal(role, stream).await?);
             }
             if needs_worker && turn.is_none() {
                 turn = Some(self.turn().await?);
+            }
+            if judges
+                && steps.peek().is_some()
+                && let Between::Resting(segment) = between
+            {
+                // What it says is heard, and the step behind it gets what it got.
+                let mut verdict = step.run(self.flow(Between::Resting(segment))).await?.body;
+                while verdict.next().await.transpose()?.is_some() {}
+                continue;
             }
             let mut output = step.run(self.flow(between)).await?;
             media_type = output.media_type;

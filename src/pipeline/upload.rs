@@ -20,7 +20,7 @@ use crate::shred::Shredder;
 use crate::table::{
     Claims, Closed, Cut, Ended, Era, Fingerprint, Kind, LiveFile, Nursery, Origin, Place, Segment,
 };
-use crate::vault::Record;
+use crate::vault::{Record, Turn};
 
 /// A file as it arrives.
 pub struct Upload {
@@ -137,7 +137,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the budget stays spent.
-    pub async fn admit(&self, declared: Option<u64>) -> Result<(), PipelineError> {
+    pub async fn admit(&self, declared: Option<u64>) -> Result<Turn, PipelineError> {
         Ok(self.vault.admit(declared).await?)
     }
 

@@ -185,6 +185,22 @@ fn a_suspended_tenant_reads_nothing_and_loses_nothing_but_time() {
 }
 
 #[test]
+fn a_suspended_tenant_can_be_erased_and_stays_suspended() {
+    let gateway = TestGateway::start();
+    let (client, owner) = (gateway.client(), gateway.client_of("owner"));
+    let id = client.upload("", b"mine");
+    suspend(&gateway);
+    let answer = owner.delete(DATA).expect(200).json();
+    assert_eq!(
+        (&answer["erased"], &answer["receipts"][0]["file"]),
+        (&1.into(), &id.clone().into())
+    );
+    client.post("/v1/files", b"x").problem(403, "suspended");
+    resume(&gateway);
+    client.download(&id).problem(410, "erased");
+}
+
+#[test]
 fn what_is_in_flight_is_cut_by_the_suspension() {
     for store in ["local", "memory"] {
         let gateway = short_lives().set("vault", "store", &format!("\"{store}\"")).start();

@@ -40,6 +40,17 @@ enum Between {
     Intermediate(Intermediate),
 }
 
+impl Between {
+    /// The file it rests in, unless it still flows.
+    fn at_rest(&self) -> Option<Arc<LiveFile>> {
+        match self {
+            Self::Flowing(_) => None,
+            Self::Source(file) => Some(file.clone()),
+            Self::Intermediate(own) => Some(own.file.clone()),
+        }
+    }
+}
+
 /// A sealed intermediate. Dropped, it is shredded.
 struct Intermediate {
     file: Arc<LiveFile>,
@@ -96,9 +107,18 @@ impl<'a> Workbench<'a> {
         let mut steps = self.order.recipe.plan()?.into_steps().into_iter().enumerate().peekable();
         let mut between = Between::Source(source.clone());
         while let Some((at, step)) = steps.next() {
-            let needs_worker = !step.streams();
+            let (needs_worker, judges) = (!step.streams(), step.judges());
             if let (true, Between::Flowing(stream)) = (needs_worker, &mut between) {
                 between = Between::Intermediate(self.intermediate(source, stream).await?);
+            }
+            if judges
+                && steps.peek().is_some()
+                && let Some(file) = between.at_rest()
+            {
+                // What it says is heard, and the step behind it gets what it got.
+                let mut verdict = step.run(self.flow(Between::Source(file), nth, at)).await?.body;
+                while verdict.next().await.transpose()?.is_some() {}
+                continue;
             }
             let mut output = step.run(self.flow(between, nth, at)).await?;
             if steps.peek().is_none() {

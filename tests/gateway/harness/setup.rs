@@ -54,6 +54,8 @@ impl Setup {
             .set("tenants.abroad", "regions", "[\"us-test-2\"]")
             .set("accept", "swap", "true")
             .set("accept", "kdump", "true")
+            // Where it is really missing; `jail` asserts what holds.
+            .set("accept", "no_namespaces", "true")
             .key("acme", "acme", &["client"])
             .key("acme2", "acme", &["client"])
             .key("other", "other", &["client"])
