@@ -11,6 +11,7 @@ use crate::entropy::{Entropy, Machine};
 use crate::jail::Zygote;
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::policy::Policy;
+use crate::receipt::Access;
 
 mod check;
 mod gateway;
@@ -24,6 +25,10 @@ pub struct Settings {
     pub admin: SocketAddr,
     pub cors_origins: Vec<String>,
     pub state_dir: Option<PathBuf>,
+    /// Where the log key is, if not in the state folder.
+    pub log_key_file: Option<PathBuf>,
+    /// Who may read the log of proofs.
+    pub log: Access,
     /// How long a receipt is kept after its file is gone.
     pub receipts: Duration,
     /// Memory for all buffers together.

@@ -1,14 +1,18 @@
-//! The one place that opens files: the configuration to read, and nameless ones to write.
+//! The one place that opens files: the configuration to read, nameless ones to write, and the state
+//! that outlives a restart.
 //!
 //! What is written here is sealed: `store` accepts nothing else. A nameless file has no directory
 //! entry from its first byte on, so a killed process leaves nothing behind but freed blocks.
 
 use std::fs::{DirBuilder, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+mod state;
+pub use state::{StateDir, StateError, read as read_secret, replace as replace_secret};
 
 /// Reads a small text file, such as the configuration or a secret beside it.
 ///
@@ -17,6 +21,22 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 #[expect(clippy::disallowed_methods, reason = "this is the seam that others must go through")]
 pub fn read_text(path: &Path) -> io::Result<String> {
     std::fs::read_to_string(path)
+}
+
+/// A file's bytes, or standard input's for `-`: at most 4 MiB of them.
+///
+/// # Errors
+/// When it cannot be read, or is longer.
+#[expect(clippy::disallowed_methods, reason = "this is the seam that others must go through")]
+pub fn read_input(path: &Path) -> io::Result<Vec<u8>> {
+    const MOST: u64 = 4 << 20;
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        io::stdin().take(MOST + 1).read_to_end(&mut bytes)?
+    } else {
+        File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?
+    };
+    if read as u64 > MOST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 /// Where the embedded default puts sealed files: a folder of this user's under the system's

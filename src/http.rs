@@ -32,10 +32,12 @@ mod disposition;
 mod files;
 mod guard;
 mod leftover;
+mod log;
 mod pages;
 mod problem;
 mod process;
 mod query;
+mod receipts;
 mod replay;
 mod segment;
 mod socket;
@@ -100,6 +102,7 @@ type Shared = Arc<Gate>;
         (name = "files", description = "Take files in, hand them out, forget them"),
         (name = "processing", description = "Bytes in, result out, nothing left behind"),
         (name = "receipts", description = "What was accepted, and that it was destroyed"),
+        (name = "log", description = "The log of proofs: anybody can check that nothing is missing"),
         (name = "instance", description = "What this gateway is and allows"),
         (name = "pages", description = "These pages")
     ),
@@ -130,7 +133,13 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(upload::put_named, files::show, files::shorten, files::delete))
         .routes(routes!(content::read))
         .routes(routes!(process::run))
-        .routes(routes!(files::receipt))
+        .routes(routes!(receipts::show))
+        .routes(routes!(receipts::proof))
+        .routes(routes!(log::checkpoint))
+        .routes(routes!(log::key))
+        .routes(routes!(log::policy))
+        .routes(routes!(log::note))
+        .routes(routes!(log::tile))
         .routes(routes!(about::processors))
         .routes(routes!(about::regions))
         .routes(routes!(about::whoami))

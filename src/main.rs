@@ -17,7 +17,7 @@ use dayfly::jail::{self, Role, Zygote};
 use dayfly::keyring::{ProcessKeyring, Unusable};
 use dayfly::ops::{Running, Standing};
 use dayfly::policy::Policy;
-use dayfly::{disk, http, process, secret};
+use dayfly::{disk, http, process, receipt, secret};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The settings or the machine cannot keep the promise (sysexits.h, EX_CONFIG).
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Command::Serve { config, listen } => serve(config.as_deref(), listen),
         Command::Check { config, online } => check(config.as_deref(), online),
         Command::Drain { pid } => drain(pid),
+        Command::Verify { file, log_key } => return verify(&file, log_key.as_deref()),
         Command::Key { command: KeyCommand::New { tenant, roles, id } } => {
             new_key(&tenant, &roles, id.as_deref())
         }
@@ -229,6 +230,18 @@ fn drain(pid: Option<i32>) -> anyhow::Result<ExitCode> {
     say(&format!("process {} takes nothing new in; it ends with its last file\n", gateway.pid))?;
     gateway.see_out()?;
     say("it has ended\n")
+}
+
+/// Judges a receipt; what cannot be read is unreadable, not a refusal.
+fn verify(file: &Path, log_key: Option<&Path>) -> ExitCode {
+    let pinned = log_key.map(disk::read_text).transpose();
+    let verdict = match (disk::read_input(file), pinned) {
+        (Ok(file), Ok(pinned)) => receipt::verify(&file, pinned.as_deref()),
+        _ => receipt::Verdict::Unreadable,
+    };
+    // Without anybody to read the words the status still says it.
+    let _ = say(&format!("{}\n", verdict.words()));
+    ExitCode::from(verdict.status())
 }
 
 fn new_key(tenant: &str, roles: &[String], id: Option<&str>) -> anyhow::Result<ExitCode> {

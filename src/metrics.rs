@@ -37,6 +37,7 @@ names! {
     KEYRING_MEMORY_KEYS "dayfly_keyring_memory_keys";
     KEYRING_FALLBACKS "dayfly_keyring_fallbacks_total";
     KEYS_CONDEMNED "dayfly_keys_condemned_total";
+    EVIDENCE_FAILURES "dayfly_evidence_failures_total";
 }
 
 /// Installs the recorder, describes every metric and creates each at zero.
@@ -56,6 +57,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         UPLOAD_BYTES,
         DOWNLOAD_BYTES,
         KEYRING_FALLBACKS,
+        EVIDENCE_FAILURES,
     ] {
         counter!(name).absolute(0);
     }
@@ -83,7 +85,10 @@ fn describe() {
     describe_counter!(FILES_DESTROYED, "Files whose keys were destroyed, by reason");
     describe_gauge!(LIVE_FILES, "Files whose keys exist");
     describe_gauge!(LIVE_BYTES, Unit::Bytes, "Plaintext size of all live files");
-    describe_gauge!(OVERDUE_DELETIONS, "Files alive past their deadline: must be 0");
+    describe_gauge!(
+        OVERDUE_DELETIONS,
+        "Files alive, or without a receipt of their end, past their deadline: must be 0"
+    );
     describe_gauge!(OLDEST_LIVE, Unit::Seconds, "Age of the oldest live file");
     describe_counter!(REGION_MISMATCHES, "Writes refused: the store is of another region");
     describe_counter!(STORE_DELETE_FAILURES, "Deletes a store refused; each is tried again");
@@ -104,6 +109,7 @@ fn describe() {
     describe_gauge!(KEYRING_MEMORY_KEYS, "Deadline keys in this process's locked pages");
     describe_counter!(KEYRING_FALLBACKS, "Deadline keys kept in memory for want of kernel quota");
     describe_counter!(KEYS_CONDEMNED, "Times every key was destroyed at once, by why");
+    describe_counter!(EVIDENCE_FAILURES, "Receipts or checkpoints that could not be written");
 }
 
 /// Adds `n` to a counter without labels.

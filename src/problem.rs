@@ -137,6 +137,8 @@ slugs! {
         "Wait as long as Retry-After says, then send the request again.";
     ShuttingDown "shutting-down" 503 "The gateway is stopping"
         "It takes nothing new in. Ask another instance, or wait for its successor.";
+    NotLoggedYet "not-logged-yet" 503 "The next checkpoint will have it"
+        "The log gets a new checkpoint every minute. Wait as long as Retry-After says, then ask again.";
     StorageFull "storage-full" 507 "The temporary storage is full"
         "Nothing was kept. Try again when files have expired.";
 }

@@ -15,7 +15,7 @@ use crate::body::Pool;
 use crate::budget::Budget;
 use crate::clock::{Clock, within};
 use crate::crypto::RUN_BYTES;
-use crate::disk::{Spool, SpoolError, private_dir};
+use crate::disk::{Spool, SpoolError, StateDir};
 use crate::entropy::{EntropyError, random};
 use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
 use crate::jail::{Jail, JailError, Limits, Zygote};
@@ -25,7 +25,7 @@ use crate::ops::{self, Admin};
 use crate::pipeline::{Parts, Pipeline};
 use crate::policy::Policy;
 use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
-use crate::receipt::Evidence;
+use crate::receipt::{self, Evidence, EvidenceError};
 use crate::region::Region;
 use crate::secret::{Slab, SlabError};
 use crate::shred::Shredder;
@@ -33,6 +33,9 @@ use crate::store::{LocalStore, MemoryStore, Store};
 use crate::table::{Idempotency, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::Vault;
+
+/// As receipts name this program.
+const BUILD: &str = concat!("dayfly ", env!("CARGO_PKG_VERSION"));
 
 /// Processing requests that may be under way for each worker: one at work, the others waiting.
 const RUNS_PER_WORKER: usize = 8;
@@ -43,7 +46,7 @@ pub enum StartError {
     #[error("vault.local.dir: {0}")]
     Spool(#[source] SpoolError),
     #[error("state.dir: {0}")]
-    State(#[source] SpoolError),
+    State(#[source] EvidenceError),
     #[error(transparent)]
     Slab(#[from] SlabError),
     #[error("vault.keyring: the kernel cannot keep keys here: {0}")]
@@ -85,6 +88,7 @@ pub struct Gateway {
     room: DocumentRoom,
     cors_origins: Vec<String>,
     pipeline: Arc<Pipeline>,
+    evidence: Arc<Evidence>,
     keys: Arc<Keys>,
     vault: Arc<Vault>,
     budget: Budget,
@@ -103,6 +107,7 @@ struct Core {
     pages: &'static str,
     vault: Arc<Vault>,
     store_name: &'static str,
+    evidence: Arc<Evidence>,
     pipeline: Pipeline,
     tasks: Tasks,
     shutdown: Shutdown,
@@ -119,7 +124,7 @@ impl Gateway {
         accepted_limits: Vec<String>,
     ) -> Result<Self, StartError> {
         let handle = metrics::install().map_err(|_| StartError::Metrics)?;
-        let core = Core::build(&settings, &seams)?;
+        let core = Core::build(&settings, &seams, &accepted_limits)?;
         let Seams { clock, entropy, zygote, .. } = seams;
         let room = core.room(&settings, zygote)?;
         let cors_origins = settings.cors_origins.clone();
@@ -156,6 +161,7 @@ impl Gateway {
             room,
             cors_origins,
             pipeline: Arc::new(core.pipeline),
+            evidence: core.evidence,
             keys: core.keys,
             vault: core.vault,
             budget: core.budget,
@@ -187,6 +193,7 @@ impl Gateway {
     pub async fn run(self) -> Stopped {
         self.tasks.spawn(self.pipeline.clone().sweep_forever());
         self.tasks.spawn(self.pipeline.clone().drain());
+        self.tasks.spawn(self.evidence.clone().keep(self.shutdown.clone()));
         let connections: Vec<Tasks> =
             self.listeners.iter().map(|listener| listener.connections.clone()).collect();
         let serving: Vec<_> =
@@ -201,6 +208,7 @@ impl Gateway {
         drop(self.rules);
         let patience = std::time::Duration::from_secs(5);
         within(&*self.clock, patience, self.pipeline.cleaned()).await;
+        self.evidence.close().await;
         let panicked = connections.iter().map(Tasks::panicked).sum::<u64>();
         Stopped {
             keys: self.keys.secrets_held() + self.keys.epochs_held().all(),
@@ -212,11 +220,12 @@ impl Gateway {
 }
 
 impl Core {
-    fn build(settings: &Settings, seams: &Seams) -> Result<Self, StartError> {
+    fn build(
+        settings: &Settings,
+        seams: &Seams,
+        accepted_limits: &[String],
+    ) -> Result<Self, StartError> {
         let (clock, entropy) = (seams.clock.clone(), seams.entropy.clone());
-        if let Some(dir) = &settings.state_dir {
-            private_dir(dir).map_err(StartError::State)?;
-        }
         let budget = Budget::of(settings.memory_bytes);
         let pool = Pool::new(budget.clone(), RUN_BYTES);
         let slab = Slab::lock()?;
@@ -237,7 +246,8 @@ impl Core {
             store,
         ));
         let table = Arc::new(Table::default());
-        let evidence = Arc::new(Evidence::new(clock.clone(), entropy.clone(), settings.receipts));
+        let evidence =
+            evidence(settings, seams, accepted_limits).map(Arc::new).map_err(StartError::State)?;
         let (tasks, shutdown) = (Tasks::default(), Shutdown::default());
         let (shredder, cleaner) = Shredder::new(
             clock.clone(),
@@ -253,7 +263,7 @@ impl Core {
             keys: keys.clone(),
             table,
             vault: vault.clone(),
-            evidence,
+            evidence: evidence.clone(),
             shredder,
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
@@ -261,7 +271,19 @@ impl Core {
             runs: settings.workers.count.unwrap_or_else(cores).get() * RUNS_PER_WORKER,
             min_rate: settings.min_rate,
         });
-        Ok(Self { clock, budget, pool, keys, pages, vault, store_name, pipeline, tasks, shutdown })
+        Ok(Self {
+            clock,
+            budget,
+            pool,
+            keys,
+            pages,
+            vault,
+            store_name,
+            evidence,
+            pipeline,
+            tasks,
+            shutdown,
+        })
     }
 
     /// Somebody to look after slow readers.
@@ -291,7 +313,7 @@ impl Core {
     fn about(&self, accepted_limits: Vec<String>) -> About {
         About {
             version: env!("CARGO_PKG_VERSION"),
-            build: concat!("dayfly ", env!("CARGO_PKG_VERSION")),
+            build: BUILD,
             keyring: self.keys.keyring_name(),
             pages: self.pages,
             store: self.store_name,
@@ -335,6 +357,24 @@ impl Core {
             shutdown: self.shutdown.clone(),
         }
     }
+}
+
+/// Opens the evidence, with all that earlier runs have left in the state folder.
+fn evidence(
+    settings: &Settings,
+    seams: &Seams,
+    accepted_limits: &[String],
+) -> Result<Evidence, EvidenceError> {
+    let options = receipt::Options {
+        retention: settings.receipts,
+        access: settings.log,
+        region: settings.policy.here,
+        build: BUILD,
+        accepted_limits: accepted_limits.to_vec(),
+        state: settings.state_dir.as_deref().map(StateDir::open).transpose()?,
+        log_key_file: settings.log_key_file.clone(),
+    };
+    Evidence::open(seams.clock.clone(), seams.entropy.clone(), options)
 }
 
 /// Who keeps the deadline keys. Only `auto` takes the one where it cannot have the other.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::app::{Accept, Keeper, Place, Settings, Workers};
 use crate::file::{MAX_TTL, TenantId};
 use crate::policy::{Key, KeyError, Policy, RegionPolicy, Roles, TenantPolicy};
+use crate::receipt::Access;
 use crate::region::Region;
 
 /// What the embedded default needs from outside.
@@ -32,6 +33,8 @@ pub fn embedded(given: Embedded) -> Result<Settings, KeyError> {
         admin: loopback(if given.listen.is_some() { 0 } else { 9464 }),
         cors_origins: Vec::new(),
         state_dir: None,
+        log_key_file: None,
+        log: Access::Public,
         receipts: Duration::from_hours(30 * 24),
         memory_bytes: 512 << 20,
         min_rate: 1024,

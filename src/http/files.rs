@@ -5,18 +5,16 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use data_encoding::HEXLOWER;
 use http::StatusCode;
 
 use super::caller::Caller;
 use super::guard::json;
 use super::query::{Query, number, ttl};
+use super::receipts::shown;
 use super::segment::Segment;
 use super::{Gate, Problem, body};
 use crate::file::{FileId, Reason};
 use crate::problem::Slug;
-use crate::receipt::Receipt;
-use crate::store::Answer;
 use crate::table::LiveFile;
 use crate::wire;
 
@@ -154,37 +152,9 @@ pub(super) async fn delete(
     };
     let receipt = receipt.ok_or(Slug::NotFound)?;
     match receipt.destroyed.as_ref().map(|proof| proof.reason()) {
-        Some(Reason::Deleted) | None => Ok(json(StatusCode::OK, &shown(&gate, &caller, &receipt))),
+        Some(Reason::Deleted) | None => Ok(json(StatusCode::OK, &shown(&caller, &receipt))),
         Some(reason) => Err(Problem::gone(id, reason)),
     }
-}
-
-/// What was accepted, and that its keys were destroyed.
-#[utoipa::path(
-    get,
-    path = "/v1/receipts/{id}",
-    tag = "receipts",
-    security(("key" = ["client", "owner", "auditor"])),
-    params(("id" = String, Path, description = "The id of a file, or of a processing request")),
-    responses(
-        (status = 200, description = "The receipt", body = wire::Receipt),
-        (status = 404, description = "No such receipt for this key", body = wire::Problem),
-    )
-)]
-pub(super) async fn receipt(
-    State(gate): State<Arc<Gate>>,
-    caller: Caller,
-    Segment(id): Segment,
-    request: Request,
-) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client || roles.owner || roles.auditor)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
-    let id: FileId = id.parse().map_err(|_| Slug::NotFound)?;
-    // Looking for the file first ends it if it is due or used up: its receipt is then final.
-    drop(usable(&gate, &caller, &id.to_string()).await);
-    let receipt = gate.pipeline.receipt(id, caller.tenant_id()).ok_or(Slug::NotFound)?;
-    Ok(json(StatusCode::OK, &shown(&gate, &caller, &receipt)))
 }
 
 /// The tenant's own live file, or the problem that says what became of it. A random id and another
@@ -201,7 +171,11 @@ pub(super) fn find(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFil
 
 /// As [`find`], for all but the delivery that may go on. A file whose downloads have all left is
 /// gone: a client that stays connected and silent for as long as is waited here has everything.
-async fn usable(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFile>, Problem> {
+pub(super) async fn usable(
+    gate: &Gate,
+    caller: &Caller,
+    id: &str,
+) -> Result<Arc<LiveFile>, Problem> {
     let file = find(gate, caller, id)?;
     let Some(claims) = file.claims.as_ref().filter(|claims| claims.are_used_up()) else {
         return Ok(file);
@@ -241,39 +215,6 @@ pub(super) fn view(gate: &Gate, file: &Arc<LiveFile>) -> Result<wire::File, Prob
             receipt: format!("/v1/receipts/{}", file.id),
         },
     })
-}
-
-fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
-    let roles = caller.principal.roles();
-    let salt = (roles.client || roles.owner).then(|| HEXLOWER.encode(&receipt.commitment_salt));
-    let proof = receipt.destroyed.as_deref();
-    let key = |(kind, at): &(crate::keyring::KeyKind, crate::clock::Wall)| wire::ReceiptKey {
-        key: kind.as_str(),
-        destroyed_at: at.rfc3339(),
-    };
-    let blob = |(store, answer): &(&'static str, Answer)| wire::ReceiptBlob {
-        store,
-        answer: answer.as_str(),
-    };
-    wire::Receipt {
-        id: receipt.file.to_string(),
-        file: receipt.file.to_string(),
-        state: if proof.is_some() { "final" } else { "live" },
-        region: receipt.region.to_string(),
-        accepted_at: receipt.accepted_at.rfc3339(),
-        expires_at: receipt.expires_at.rfc3339(),
-        destroyed_at: proof.map(|proof| proof.at().rfc3339()),
-        reason: proof.map(|proof| proof.reason().as_str()),
-        keyring: receipt.keyring,
-        keys: proof.map(|proof| proof.keys().iter().map(key).collect()).unwrap_or_default(),
-        blobs: receipt.blobs.iter().map(blob).collect(),
-        handed_to: receipt.handed_to.clone(),
-        accepted_limits: gate.about.accepted_limits.clone(),
-        commitment: HEXLOWER.encode(&receipt.commitment),
-        commitment_salt: salt,
-        build: gate.about.build,
-        log_index: None,
-    }
 }
 
 async fn read_json<T: serde::de::DeserializeOwned>(gate: &Gate, body: Body) -> Result<T, Problem> {
