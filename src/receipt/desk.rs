@@ -89,7 +89,8 @@ impl Evidence {
             let mut kept = self.kept();
             for _ in 0..most {
                 let Some(file) = kept.unsigned.pop_front() else { break };
-                let Some(row) = kept.rows.get(&file) else { continue };
+                let waits = kept.rows.get(&file).filter(|row| row.signature.is_none());
+                let Some(row) = waits else { continue };
                 if all || row.run != self.run || is_ready(row, now) {
                     ready.push(row.clone());
                 } else {

@@ -215,7 +215,7 @@ async fn buckets_close_with_their_counts_and_gaps_are_overdue() {
     office.minute().await;
     office.destroy(&kept[0].1, Reason::Deleted);
     office.destroy(&kept[1].1, Reason::Expired);
-    for _ in 0..19 {
+    for _ in 0..18 {
         office.minute().await;
     }
     assert_eq!((office.kinds()[3], office.evidence().overdue()), (0, 0), "not late yet");

@@ -22,6 +22,7 @@ mod memory;
 mod memory_of_process;
 mod ops;
 mod process;
+mod receipts;
 mod region;
 mod shred;
 mod shutdown;

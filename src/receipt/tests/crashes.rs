@@ -190,7 +190,7 @@ async fn a_log_that_is_not_the_signed_one_is_refused() {
     assert!(matches!(changed, EvidenceError::Tree(TreeError::Changed)), "{changed}");
     let forged = refused(&mut office, &|dir| {
         let note = std::fs::read_to_string(dir.join("checkpoint")).unwrap();
-        std::fs::write(dir.join("checkpoint"), note.replace("\n7\n", "\n6\n")).unwrap();
+        std::fs::write(dir.join("checkpoint"), note.replace("\n10\n", "\n9\n")).unwrap();
     });
     assert!(matches!(forged, EvidenceError::Checkpoint), "{forged}");
     let foreign = refused(&mut office, &|dir| std::fs::remove_file(dir.join("log.key")).unwrap());
