@@ -193,6 +193,8 @@ struct Kept {
     unsigned: VecDeque<FileId>,
     /// Leaves that wait for the next checkpoint.
     pending: Vec<Pending>,
+    /// Final ones whose last leaf is in the log: the archive's next ones.
+    done: Vec<FileId>,
     buckets: Buckets,
     /// Lines of audit trails that wait to be filed, and the number of the next one.
     lines: Vec<archive::Line>,
@@ -323,8 +325,10 @@ impl Evidence {
     /// A life was shortened: the receipt says the earlier end.
     pub fn shorten(&self, file: FileId, expires_at: Wall) {
         self.change(file, |row| {
-            let sooner = expires_at < row.expires_at;
-            row.expires_at = row.expires_at.min(expires_at);
+            let sooner = row.end.is_none() && expires_at < row.expires_at;
+            if sooner {
+                row.expires_at = expires_at;
+            }
             sooner
         });
     }

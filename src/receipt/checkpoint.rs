@@ -12,6 +12,7 @@ use super::{Access, Evidence, EvidenceError, Kept, Ledger, Pending};
 use crate::clock::{Boot, Wall};
 use crate::entropy::{Entropy, EntropyError, random};
 use crate::file::FileId;
+use crate::metrics;
 use crate::tasks;
 
 /// Between two checkpoints.
@@ -159,8 +160,12 @@ impl Evidence {
                 return Err(error);
             }
         };
-        if !batch.is_empty() {
-            self.log.publish()?;
+        // What is in the tree is in the log, even if its checkpoint has to wait for the next one.
+        if self.log.size() != self.log.published().size
+            && let Err(error) = self.log.publish()
+        {
+            metrics::count(metrics::EVIDENCE_FAILURES, 1);
+            tracing::error!("a checkpoint cannot be published: {error}");
         }
         Ok(batch.into_iter().zip(first..).collect())
     }
@@ -205,7 +210,10 @@ impl Evidence {
         }
         round.lines = self.kept().lines.clone();
         round.size = Some((self.log.published().size, self.clock.now().wall.unix_seconds()));
-        self.blocking(|| ledger.archive.file(&round))?;
+        if let Err(error) = self.blocking(|| ledger.archive.file(&round)) {
+            self.put_back(finals);
+            return Err(error);
+        }
         self.let_go(&finals, &round.lines);
         self.blocking(|| self.tidy_journal(ledger))
     }
@@ -215,14 +223,20 @@ impl Evidence {
         if self.retention.is_zero() {
             return Vec::new();
         }
-        let (kept, off) = (self.kept(), self.access == Access::Off);
-        let done = kept.rows.values().filter(|row| {
+        let (mut kept, off) = (self.kept(), self.access == Access::Off);
+        let Kept { done, rows, .. } = &mut *kept;
+        let done = done.drain(..).filter_map(|file| rows.get(&file)).filter(|row| {
             let logged = off || (row.accept_index.is_some() && row.final_index.is_some());
             // Nobody answers any more for the stores of an earlier run.
             let answered = !row.is_waiting() || row.run != self.run;
             row.signature.is_some() && logged && answered
         });
         done.map(|row| row.file).collect()
+    }
+
+    /// They could not be filed: the next round tries again.
+    fn put_back(&self, finals: Vec<FileId>) {
+        self.kept().done.extend(finals);
     }
 
     /// Rows that the archive has are not kept in memory. None of them can have changed meanwhile:
@@ -242,6 +256,9 @@ impl Evidence {
     fn tidy_journal(&self, ledger: &Ledger) -> Result<(), EvidenceError> {
         ledger.journal.turn()?;
         let current = ledger.segment();
+        if ledger.journal.oldest() == current {
+            return Ok(());
+        }
         let mut kept = self.kept();
         let oldest = |kept: &Kept| {
             let rows = kept.rows.values().map(|row| row.segment);
@@ -299,7 +316,10 @@ impl Kept {
             Kind::Acceptance => row.accept_index = Some(index),
             // A note that was written anew meanwhile waits for a leaf of its own.
             Kind::Destruction | Kind::Amendment if row.revision != pending.revision => {}
-            Kind::Destruction | Kind::Amendment => row.final_index = Some(index),
+            Kind::Destruction | Kind::Amendment => {
+                row.final_index = Some(index);
+                self.done.push(row.file);
+            }
             Kind::Boot | Kind::Closing => {}
         }
     }

@@ -128,7 +128,9 @@ impl Evidence {
             there.version += 1;
             there.segment = segment;
             written.push(there.clone());
-            if self.access != Access::Off {
+            if self.access == Access::Off {
+                kept.done.push(row.file);
+            } else {
                 leaves.push(leaf);
                 let (file, revision) = (Some(row.file), row.revision);
                 kept.pending.push(Pending { leaf, file, kind, revision, segment });

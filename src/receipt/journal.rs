@@ -137,6 +137,7 @@ struct Waiting {
 struct Writer {
     file: File,
     segment: u32,
+    oldest: u32,
     length: u64,
     /// Frames up to this one are written, or have failed.
     done: u64,
@@ -157,7 +158,8 @@ impl Journal {
         }
         let segment = numbers.last().map_or(1, |last| last + 1);
         let file = dir.file(&name(segment))?;
-        let writer = Writer { file, segment, length: 0, done: 0, failed: VecDeque::new() };
+        let (oldest, failed) = (numbers.first().copied().unwrap_or(segment), VecDeque::new());
+        let writer = Writer { file, segment, oldest, length: 0, done: 0, failed };
         let journal = Self { dir, waiting: Mutex::default(), writer: Mutex::new(writer) };
         Ok((journal, found))
     }
@@ -202,6 +204,11 @@ impl Journal {
         if failed { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
+    /// The oldest segment there is.
+    pub fn oldest(&self) -> u32 {
+        self.writer().oldest
+    }
+
     /// Begins a new segment once this one is long.
     ///
     /// # Errors
@@ -225,6 +232,7 @@ impl Journal {
         for segment in segments(&self.dir)?.into_iter().filter(|segment| *segment < first) {
             self.dir.remove(&name(segment))?;
         }
+        self.writer().oldest = first;
         Ok(())
     }
 

@@ -313,6 +313,8 @@ impl Left {
             }
             if row.signature.is_none() {
                 self.kept.unsigned.push_back(row.file);
+            } else {
+                self.kept.done.push(row.file);
             }
         }
         Ok(ledger.journal.append(&entries)?)

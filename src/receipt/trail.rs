@@ -85,20 +85,19 @@ impl Evidence {
     pub async fn forget_tenant(&self, tenant: TenantId) -> Result<(), EvidenceError> {
         // A final row is logged before it goes: it was promised.
         self.sign_finals(true).await;
-        let mut live = Vec::new();
         {
             let mut kept = self.kept();
             kept.rows.retain(|_, row| row.tenant != tenant || row.end.is_none());
-            live.extend(kept.rows.values().filter(|row| row.tenant == tenant).cloned());
             let tag = self.ledger.as_ref().map_or(*tenant.as_bytes(), |ledger| ledger.tag(tenant));
             kept.lines.retain(|line| line.tag != tag);
         }
         let Some(ledger) = &self.ledger else { return Ok(()) };
         let tag = ledger.tag(tenant);
         ledger.lockers.destroy(|owner, _| *owner == tag)?;
-        for row in &live {
-            ledger.write_row(row)?;
-        }
-        Ok(())
+        let live: Vec<_> = {
+            let kept = self.kept();
+            kept.rows.values().filter(|row| row.tenant == tenant).cloned().collect()
+        };
+        live.iter().try_for_each(|row| ledger.write_row(row))
     }
 }

@@ -82,6 +82,29 @@ async fn after_a_crash_lost_keys_have_receipts_and_others_keep_theirs() {
     assert_eq!(office.evidence().overdue(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_is_counted_through_restarts() {
+    let mut office = Office::new();
+    let kept: Vec<_> = (0..4).map(|_| office.accept(1200)).collect();
+    office.destroy(&kept[0].1, Reason::Deleted);
+    office.minute().await;
+    office.destroy(&kept[1].1, Reason::Deleted);
+    // One is filed, one is in the journal, two are lost: the folder as a kill leaves it.
+    let crashed = office.home.path().join("crashed");
+    copy(&office.dir(), &crashed);
+    office.start_in(&crashed).unwrap();
+    office.minute().await;
+    office.evidence().close().await;
+    office.start_in(&crashed).unwrap();
+    office.clock.advance(Duration::from_secs(1200));
+    office.minute().await;
+    let size = office.checkpoint().0;
+    let notes = (0..size).filter_map(|index| office.evidence().public_note_at(index));
+    let closing: Vec<_> = notes.filter(|note| note.kind == Kind::Closing as u8).collect();
+    assert_eq!(closing.len(), 1);
+    assert!(closing[0].note.contains("accepted 4\ndestroyed 4\n"), "{}", closing[0].note);
+}
+
 /// Runs a little day in a fresh folder; tells which files were answered and how.
 async fn a_day(office: &Office) -> (Vec<FileId>, Vec<FileId>) {
     let (mut deleted, mut alive) = (Vec::new(), Vec::new());
