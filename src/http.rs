@@ -127,7 +127,7 @@ impl utoipa::Modify for Security {
 
 /// Every route, and the document that describes them.
 fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::<Shared>::with_openapi(Api::openapi())
+    let (router, mut api) = OpenApiRouter::<Shared>::with_openapi(Api::openapi())
         .routes(routes!(upload::create, files::list))
         .routes(routes!(upload::put_unnamed))
         .routes(routes!(upload::put_named, files::show, files::shorten, files::delete))
@@ -149,7 +149,12 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(pages::problems))
         .routes(routes!(pages::problem))
         .routes(routes!(pages::stylesheet))
-        .split_for_parts()
+        .split_for_parts();
+    // The router's star, which takes the slashes too, is not the document's.
+    if let Some(tile) = api.paths.paths.remove("/log/tile/{*tile}") {
+        api.paths.paths.insert("/log/tile/{tile}".to_owned(), tile);
+    }
+    (router, api)
 }
 
 /// The OpenAPI 3.1 document, generated from the routes themselves.

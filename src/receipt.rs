@@ -5,8 +5,8 @@
 //! which the log key vouches for, and its blinded hash stands in a log that anybody can check.
 //!
 //! What is acknowledged is written: a row is in the journal before its upload, its deletion or its
-//! hand-over is answered, so a kill loses none of them. It is synced with the next checkpoint; a loss
-//! of power in between may lose the rows since the last one.
+//! hand-over is answered, so a kill loses none of them. It is synced with every checkpoint, never
+//! for a file: a loss of power may lose the rows of the last minute.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -180,6 +180,8 @@ pub struct Evidence {
     log: Log,
     ledger: Option<Ledger>,
     kept: Mutex<Kept>,
+    /// One at a time signs what is final: whoever comes later finds it signed.
+    signing: tokio::sync::Mutex<()>,
     /// One checkpoint at a time.
     round: tokio::sync::Mutex<checkpoint::Beat>,
 }

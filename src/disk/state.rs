@@ -79,6 +79,14 @@ impl StateDir {
         Ok(names.filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
+    /// Returns when the names of its files are durable.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn sync(&self) -> io::Result<()> {
+        open_dir(&self.dir)?.sync_all()
+    }
+
     /// Removes a file.
     ///
     /// # Errors

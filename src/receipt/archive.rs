@@ -1,7 +1,7 @@
 //! Where receipts rest once they are final and logged: sealed rows, found by an HMAC.
 //!
 //! One transaction for each checkpoint files a whole batch. What is older than the retention is
-//! taken out row by row, and its key destroyed by the day, for a B-tree's free pages keep old bytes.
+//! taken out row by row, and its key destroyed by the day: a B-tree's free pages keep old bytes.
 
 use std::fs::File;
 

@@ -254,6 +254,7 @@ impl Evidence {
 
     /// Forgets segments that hold nothing any more; rows that would keep many are written anew.
     fn tidy_journal(&self, ledger: &Ledger) -> Result<(), EvidenceError> {
+        ledger.journal.sync()?;
         ledger.journal.turn()?;
         let current = ledger.segment();
         if ledger.journal.oldest() == current {

@@ -73,6 +73,7 @@ impl Evidence {
 
     /// Signs final rows, those that wait for a store's answer too if `all`.
     pub(super) async fn sign_finals(&self, all: bool) {
+        let _alone = self.signing.lock().await;
         let mut left = self.kept().unsigned.len();
         while left > 0 {
             let batch = left.min(BATCH);

@@ -158,6 +158,7 @@ impl Journal {
         }
         let segment = numbers.last().map_or(1, |last| last + 1);
         let file = dir.file(&name(segment))?;
+        dir.sync()?;
         let (oldest, failed) = (numbers.first().copied().unwrap_or(segment), VecDeque::new());
         let writer = Writer { file, segment, oldest, length: 0, done: 0, failed };
         let journal = Self { dir, waiting: Mutex::default(), writer: Mutex::new(writer) };
@@ -204,6 +205,16 @@ impl Journal {
         if failed { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
+    /// Returns when everything that was appended so far outlives a loss of power, too.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn sync(&self) -> io::Result<()> {
+        // Through another handle: whoever appends need not wait.
+        let file = self.writer().file.try_clone()?;
+        file.sync_data()
+    }
+
     /// The oldest segment there is.
     pub fn oldest(&self) -> u32 {
         self.writer().oldest
@@ -216,7 +227,9 @@ impl Journal {
     pub fn turn(&self) -> io::Result<()> {
         let mut writer = self.writer();
         if writer.length >= SEGMENT_BYTES {
+            writer.file.sync_data()?;
             writer.file = self.dir.file(&name(writer.segment + 1))?;
+            self.dir.sync()?;
             writer.segment += 1;
             writer.length = 0;
         }

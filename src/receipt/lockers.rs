@@ -2,7 +2,7 @@
 //! the retention, can be forgotten by destroying a key.
 //!
 //! They must outlive a restart, so they rest in the state folder, each wrapped under a key that
-//! follows from the log key. Where that lies outside the folder, a copy of the folder opens nothing.
+//! follows from the log key. If that lies outside the folder, a copy of the folder opens nothing.
 //! A destroyed key's place is overwritten and synced; what a drive keeps of old blocks is its own.
 
 use std::collections::HashMap;
@@ -157,20 +157,20 @@ impl Lockers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::StateDir;
     use crate::entropy::SystemEntropy;
 
     fn lockers(at: &std::path::Path, byte: u8) -> Result<Lockers, EvidenceError> {
         let mut wrap = Locked::<Secret<32>>::zeroed().unwrap();
         wrap.expose_mut()[0] = byte;
-        let mut file = std::fs::OpenOptions::new();
-        file.read(true).write(true).create(true).truncate(false);
-        Lockers::open(Arc::new(SystemEntropy), file.open(at).unwrap(), wrap)
+        let file = StateDir::open(at).unwrap().file("keys").unwrap();
+        Lockers::open(Arc::new(SystemEntropy), file, wrap)
     }
 
     #[test]
     fn rows_open_after_a_restart_until_their_key_is_destroyed() {
         let home = tempfile::tempdir().unwrap();
-        let at = home.path().join("keys");
+        let at = home.path().join("state");
         let first = lockers(&at, 1).unwrap();
         let ours = first.seal([1; 16], 1, b"ours".to_vec()).unwrap();
         let later = first.seal([1; 16], 2, b"later".to_vec()).unwrap();

@@ -45,7 +45,7 @@ struct Left {
 
 impl Evidence {
     /// Opens the evidence and begins a run: its boot note is in the log, and published, when this
-    /// returns. Files that an earlier run left alive have lost their keys, and their receipts say so.
+    /// returns. Files that an earlier run left alive have lost their keys: their receipts say so.
     ///
     /// # Errors
     /// When the state cannot be read, is not what the log key has signed, or cannot be written.
@@ -98,6 +98,7 @@ impl Evidence {
             log,
             ledger,
             kept: Mutex::new(left.kept),
+            signing: tokio::sync::Mutex::default(),
             round: tokio::sync::Mutex::new(Beat { checkpoint: now.boot, sweep: None }),
         };
         evidence.log_boot(&text, signed)?;

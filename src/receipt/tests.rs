@@ -142,6 +142,12 @@ impl Office {
     }
 }
 
+/// Whether what wants minutes is asked for.
+#[expect(clippy::disallowed_methods, reason = "tests are asked for by tier, not configured")]
+fn is_long_tier() -> bool {
+    std::env::var("DAYFLY_TIER").as_deref() == Ok("long")
+}
+
 fn json(proof: &Proof) -> String {
     let (blind, path) = proof.base64();
     serde_json::json!({

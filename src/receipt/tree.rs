@@ -246,6 +246,7 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::StateDir;
     use tlog_tiles::{check_record, record_hash};
 
     fn leaf(n: u64) -> LeafBytes {
@@ -292,18 +293,16 @@ mod tests {
     #[test]
     fn a_file_torn_at_any_byte_keeps_what_was_signed_and_whole_blocks_beyond() {
         let home = tempfile::tempdir().unwrap();
-        let open = |signed| {
-            let mut file = std::fs::OpenOptions::new();
-            file.read(true).write(true).create(true).truncate(false);
-            Tree::open(file.open(home.path().join("t")).unwrap(), signed)
-        };
+        let dir = StateDir::open(&home.path().join("state")).unwrap();
+        let open = |signed| Tree::open(dir.file("t").unwrap(), signed);
         let tree = open(None).unwrap();
         tree.append(&(0..5).map(leaf).collect::<Vec<_>>()).unwrap();
-        let signed = Some((5, tree.root(5).unwrap()));
+        let root = tree.root(5).unwrap();
+        let signed = Some((5, root));
         tree.append(&(5..9).map(leaf).collect::<Vec<_>>()).unwrap();
-        let all = std::fs::read(home.path().join("t")).unwrap();
+        let all = dir.read("t").unwrap().unwrap();
         for cut in block_at(5)..=block_at(9) {
-            std::fs::write(home.path().join("t"), &all[..cut as usize]).unwrap();
+            dir.replace("t", &all[..cut as usize]).unwrap();
             let found = open(signed).unwrap();
             let whole = (5..=9).rev().find(|n| block_at(*n) <= cut).unwrap();
             assert_eq!(found.size(), whole, "cut at {cut}");
@@ -312,16 +311,16 @@ mod tests {
             assert_eq!(open(signed).unwrap().size(), whole + 1);
         }
         for cut in [0, block_at(5) - 1] {
-            std::fs::write(home.path().join("t"), &all[..cut as usize]).unwrap();
+            dir.replace("t", &all[..cut as usize]).unwrap();
             assert!(matches!(open(signed), Err(TreeError::Shorter)));
         }
         for at in 0..block_at(5) as usize {
             // Only what the root stands on shows a change without reading every leaf.
             let mut changed = all.clone();
             changed[at] ^= 1;
-            std::fs::write(home.path().join("t"), &changed).unwrap();
+            dir.replace("t", &changed).unwrap();
             if let Ok(found) = open(signed) {
-                assert_eq!(found.root(5).unwrap(), signed.unwrap().1);
+                assert_eq!(found.root(5).unwrap(), root);
             }
         }
     }

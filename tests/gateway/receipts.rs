@@ -191,6 +191,11 @@ fn both_verifiers_tell_what_is_proven() {
     let live = state.paper("live", note(&client, &id).as_bytes());
     client.get(format!("/v1/receipts/{id}/proof")).problem(503, "not-logged-yet");
     client.delete(format!("/v1/files/{id}")).expect(200);
+    // A note that is asked for before the store has answered is followed by another.
+    eventually("the store has answered", || {
+        let receipt = client.get(format!("/v1/receipts/{id}")).expect(200).json();
+        (receipt["blobs"][0]["answer"] == "deleted").then_some(())
+    });
     let early = note(&client, &id);
     let key = gateway.anonymous().get("/log/key").expect(200).body_text();
     let gateway = restarted(&state, gateway);

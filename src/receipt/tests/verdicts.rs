@@ -29,8 +29,7 @@ async fn every_changed_byte_is_found() {
         let expected =
             if paper.starts_with('{') { Verdict::Proven } else { Verdict::NotShownLogged };
         assert_eq!(good, expected);
-        let long = std::env::var("DAYFLY_TIER").as_deref() == Ok("long");
-        for at in (0..paper.len()).step_by(if long { 1 } else { 3 }) {
+        for at in (0..paper.len()).step_by(if is_long_tier() { 1 } else { 3 }) {
             for flip in [0x01, 0x20] {
                 let mut changed = paper.clone().into_bytes();
                 changed[at] ^= flip;
