@@ -13,6 +13,7 @@ use crate::jail::{Holds, Walls, Zygote};
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::policy::Policy;
 use crate::process::Own;
+use crate::receipt::Access;
 
 mod check;
 mod gateway;
@@ -29,6 +30,10 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     pub cors_origins: Vec<String>,
     pub state_dir: Option<PathBuf>,
+    /// Where the log key is, if not in the state folder.
+    pub log_key_file: Option<PathBuf>,
+    /// Who may read the log of proofs.
+    pub log: Access,
     /// How long a receipt is kept after its file is gone.
     pub receipts: Duration,
     /// Memory for all buffers together.

@@ -57,6 +57,16 @@ pub enum Command {
         #[arg(long, value_name = "PID")]
         pid: Option<i32>,
     },
+    /// Checks a receipt offline. Status 0 proven, 1 disproven, 2 unreadable, 3 signature good but
+    /// no inclusion shown, 4 signature good but the log key is not pinned
+    Verify {
+        /// The signed note, or the JSON of the receipt's proof; - for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The text of /log/key, from a source you trust
+        #[arg(long, value_name = "FILE")]
+        log_key: Option<PathBuf>,
+    },
     /// Keys for clients
     Key {
         #[command(subcommand)]

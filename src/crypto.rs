@@ -11,6 +11,7 @@ mod header;
 mod layout;
 mod open;
 mod record;
+mod row;
 mod seal;
 mod stream;
 
@@ -23,6 +24,7 @@ pub use layout::{
 };
 pub use open::{Listed, OpenError, Opener};
 pub use record::{SealedRecord, open_record, seal_record};
+pub use row::{ROW_NONCE_BYTES, open_row, seal_row};
 pub use seal::{SealError, SealedRun, Sealer, SegmentEnd};
 pub use stream::SealStream;
 

@@ -1,11 +1,12 @@
-//! The one place that opens files: the configuration to read, and nameless ones to write.
+//! The one place that opens files: the configuration to read, nameless ones to write, and the state
+//! that outlives a restart.
 //!
 //! What the gateway writes is sealed: `store` accepts nothing else. (Only the command line's client
 //! writes what it was given, for its own user: [`Draft`].) A nameless file has no directory
 //! entry from its first byte on, so a killed process leaves nothing behind but freed blocks.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSliceMut, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,8 +15,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod given;
 mod private;
+mod state;
 pub use given::{Draft, open};
 pub use private::{SecretFileError, read_secret};
+pub use state::{StateDir, StateError, read as read_state, replace as replace_state};
 
 /// Reads a small text file, such as the configuration or a secret beside it.
 ///
@@ -24,6 +27,22 @@ pub use private::{SecretFileError, read_secret};
 #[expect(clippy::disallowed_methods, reason = "this is the seam that others must go through")]
 pub fn read_text(path: &Path) -> io::Result<String> {
     std::fs::read_to_string(path)
+}
+
+/// A file's bytes, or standard input's for `-`: at most 4 MiB of them.
+///
+/// # Errors
+/// When it cannot be read, or is longer.
+#[expect(clippy::disallowed_methods, reason = "this is the seam that others must go through")]
+pub fn read_input(path: &Path) -> io::Result<Vec<u8>> {
+    const MOST: u64 = 4 << 20;
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        io::stdin().take(MOST + 1).read_to_end(&mut bytes)?
+    } else {
+        File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?
+    };
+    if read as u64 > MOST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 /// Where the embedded default puts sealed files: a folder of this user's under the system's

@@ -40,12 +40,14 @@ mod guard;
 mod jobs;
 mod leftover;
 mod line;
+mod log;
 mod neighbour;
 mod pages;
 mod places;
 mod problem;
 mod process;
 mod query;
+mod receipts;
 mod replay;
 mod segment;
 mod socket;
@@ -125,6 +127,7 @@ type Shared = Arc<Gate>;
         (name = "grants", description = "Hand a small right on: to a browser, or for one file"),
         (name = "rights", description = "What a tenant may ask of all it has here"),
         (name = "receipts", description = "What was accepted, and that it was destroyed"),
+        (name = "log", description = "The log of proofs: anybody can check that nothing is missing"),
         (name = "instance", description = "What this gateway is and allows"),
         (name = "pages", description = "These pages")
     ),
@@ -144,7 +147,13 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(jobs::create, jobs::list))
         .routes(routes!(jobs::show, jobs::cancel))
         .routes(routes!(events::follow))
-        .routes(routes!(files::receipt))
+        .routes(routes!(receipts::show))
+        .routes(routes!(receipts::proof))
+        .routes(routes!(log::checkpoint))
+        .routes(routes!(log::key))
+        .routes(routes!(log::policy))
+        .routes(routes!(log::note))
+        .routes(routes!(log::tile))
         .routes(routes!(grants::create))
         .routes(routes!(audit::list))
         .routes(routes!(tenants::erase))
@@ -160,6 +169,10 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(pages::problem))
         .routes(routes!(pages::stylesheet))
         .split_for_parts();
+    // The router's star, which takes the slashes too, is not the document's.
+    if let Some(tile) = document.paths.paths.remove("/log/tile/{*tile}") {
+        document.paths.paths.insert("/log/tile/{tile}".to_owned(), tile);
+    }
     describe::complete(&mut document);
     (router, document)
 }

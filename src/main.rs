@@ -16,7 +16,7 @@ use dayfly::entropy::{SystemEntropy, SystemMachine};
 use dayfly::jail::{self, Holds, Role, Zygote};
 use dayfly::keyring::{ProcessKeyring, Unusable};
 use dayfly::ops::{Running, Standing};
-use dayfly::{disk, http, process, secret};
+use dayfly::{disk, http, process, receipt, secret};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The settings or the machine cannot keep the promise (sysexits.h, EX_CONFIG).
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Serve { config, listen } => serve(config.as_deref(), listen),
         Command::Check { config, online } => check(config.as_deref(), online),
         Command::Drain { pid } => drain(pid),
+        Command::Verify { file, log_key } => return verify(&file, log_key.as_deref()),
         Command::Key { command: KeyCommand::New { tenant, roles, id } } => {
             new_key(&tenant, &roles, id.as_deref())
         }
@@ -252,6 +253,18 @@ fn ask(remote: Remote) -> anyhow::Result<ExitCode> {
     // A stdin that stays silent does not hold up the end.
     runtime.shutdown_background();
     Ok(ExitCode::from(status))
+}
+
+/// Judges a receipt; what cannot be read is unreadable, not a refusal.
+fn verify(file: &Path, log_key: Option<&Path>) -> ExitCode {
+    let pinned = log_key.map(disk::read_text).transpose();
+    let verdict = match (disk::read_input(file), pinned) {
+        (Ok(file), Ok(pinned)) => receipt::verify(&file, pinned.as_deref()),
+        _ => receipt::Verdict::Unreadable,
+    };
+    // Without anybody to read the words the status still says it.
+    let _ = say(&format!("{}\n", verdict.words()));
+    ExitCode::from(verdict.status())
 }
 
 fn new_key(tenant: &str, roles: &[String], id: Option<&str>) -> anyhow::Result<ExitCode> {

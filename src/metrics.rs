@@ -42,6 +42,7 @@ names! {
     JOBS "dayfly_jobs";
     JOBS_ENDED "dayfly_jobs_ended_total";
     WEBHOOKS "dayfly_webhooks_total";
+    EVIDENCE_FAILURES "dayfly_evidence_failures_total";
 }
 
 /// Installs the recorder, describes every metric and creates each at zero.
@@ -62,6 +63,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         DOWNLOAD_BYTES,
         KEYRING_FALLBACKS,
         AUDIT_LINES_DROPPED,
+        EVIDENCE_FAILURES,
     ] {
         counter!(name).absolute(0);
     }
@@ -101,7 +103,10 @@ fn describe() {
     describe_counter!(FILES_DESTROYED, "Files whose keys were destroyed, by reason");
     describe_gauge!(LIVE_FILES, "Files whose keys exist");
     describe_gauge!(LIVE_BYTES, Unit::Bytes, "Plaintext size of all live files");
-    describe_gauge!(OVERDUE_DELETIONS, "Files alive past their deadline: must be 0");
+    describe_gauge!(
+        OVERDUE_DELETIONS,
+        "Files alive, or without a receipt of their end, past their deadline: must be 0"
+    );
     describe_gauge!(OLDEST_LIVE, Unit::Seconds, "Age of the oldest live file");
     describe_counter!(REGION_MISMATCHES, "Writes refused: the store is of another region");
     describe_counter!(STORE_DELETE_FAILURES, "Deletes a store refused; each is tried again");
@@ -130,6 +135,7 @@ fn describe() {
         WEBHOOKS,
         "Tries to tell of a job's end, by outcome; abandoned ones had many"
     );
+    describe_counter!(EVIDENCE_FAILURES, "Receipts or checkpoints that could not be written");
 }
 
 /// Adds `n` to a counter without labels.

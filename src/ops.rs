@@ -86,6 +86,9 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.pipeline.census().overdue > 0 {
         reasons.push("files are alive past their deadline");
     }
+    if admin.pipeline.evidence.overdue() > 0 {
+        reasons.push("acceptances have no destruction ten minutes past their deadline");
+    }
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({ "ready": ready, "reasons": reasons }).to_string();
@@ -108,7 +111,8 @@ impl Admin {
         let census = self.pipeline.census();
         metrics::set(metrics::LIVE_FILES, census.files as f64);
         metrics::set(metrics::LIVE_BYTES, census.bytes as f64);
-        metrics::set(metrics::OVERDUE_DELETIONS, census.overdue as f64);
+        let overdue = census.overdue.max(self.pipeline.evidence.overdue());
+        metrics::set(metrics::OVERDUE_DELETIONS, overdue as f64);
         metrics::set(metrics::OLDEST_LIVE, census.oldest.as_secs_f64());
         let pending = self.pipeline.pending_deletes();
         metrics::set(metrics::STORE_DELETES_PENDING, pending as f64);

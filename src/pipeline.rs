@@ -17,7 +17,7 @@ use crate::intake::{Limits, Pace};
 use crate::keyring::{KeyringError, Keys};
 use crate::policy::Terms;
 use crate::process::ProcessError;
-use crate::receipt::{Evidence, Receipt};
+use crate::receipt::{Evidence, EvidenceError, NoProof, Proof, Receipt};
 use crate::shred::Shredder;
 use crate::table::{
     Census, Claim, ClaimError, Claims, Ended, Jobs, LiveFile, Nursery, Quotas, Standings,
@@ -52,6 +52,9 @@ pub enum PipelineError {
     Entropy(#[from] EntropyError),
     #[error(transparent)]
     Ttl(#[from] TtlError),
+    /// The receipt cannot be written.
+    #[error("the acceptance cannot be written down")]
+    Evidence,
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// The deadline came before the last byte.
@@ -91,6 +94,19 @@ impl From<Ended> for PipelineError {
 impl From<Suspended> for PipelineError {
     fn from(_: Suspended) -> Self {
         Self::Suspended
+    }
+}
+
+impl From<EvidenceError> for PipelineError {
+    fn from(error: EvidenceError) -> Self {
+        match error {
+            EvidenceError::Entropy(error) => Self::Entropy(error),
+            EvidenceError::Stopped => Self::Stopped,
+            other => {
+                tracing::error!("an acceptance cannot be written down: {other}");
+                Self::Evidence
+            }
+        }
     }
 }
 
@@ -235,6 +251,22 @@ impl Pipeline {
     pub fn receipt(&self, id: FileId, tenant: TenantId) -> Option<Receipt> {
         self.shredder.settled();
         self.evidence.get(id, tenant)
+    }
+
+    /// A tenant's own receipt as a signed note.
+    #[must_use]
+    pub fn receipt_note(&self, id: FileId, tenant: TenantId) -> Option<String> {
+        self.shredder.settled();
+        self.evidence.note(id, tenant)
+    }
+
+    /// A receipt's place in the log.
+    ///
+    /// # Errors
+    /// When there is no such receipt or no log, or the next checkpoint has yet to come.
+    pub fn proof(&self, id: FileId, tenant: TenantId) -> Result<Proof, NoProof> {
+        self.shredder.settled();
+        self.evidence.proof(id, tenant)
     }
 
     /// Brings a file's deadline forward.

@@ -145,6 +145,8 @@ slugs! {
         "It takes nothing new in. Ask another instance, or wait for its successor.";
     UpstreamTimeout "upstream-timeout" 504 "A service behind the gateway was too slow"
         "It kept everybody waiting for longer than the operator allows. Try again later.";
+    NotLoggedYet "not-logged-yet" 503 "The next checkpoint will have it"
+        "The log gets a new checkpoint every minute. Wait as long as Retry-After says, then ask again.";
     StorageFull "storage-full" 507 "The temporary storage is full"
         "Nothing was kept. Try again when files have expired.";
 }

@@ -207,6 +207,9 @@ pub struct Receipt {
     /// Which backend kept the key of the file's deadline: `kernel` or `memory`. A file that lives
     /// less than 300 s has no such key: its own is in memory.
     pub keyring: &'static str,
+    /// For lost keys: when the process that held them was last heard of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen_alive: Option<String>,
     /// The keys destroyed.
     pub keys: Vec<ReceiptKey>,
     /// What the stores answered to the deletes.
@@ -219,9 +222,27 @@ pub struct Receipt {
     pub commitment: String,
     /// Hex; for the tenant's own client and owner keys.
     pub commitment_salt: Option<String>,
-    pub build: &'static str,
-    /// The receipt's place in the log of proofs; null while there is no log.
+    pub build: String,
+    /// The receipt's place in the log of proofs; null until the next checkpoint, or without a log.
     pub log_index: Option<u64>,
+}
+
+/// A note, and its way from a leaf to a checkpoint: what `dayfly verify` reads.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Proof {
+    /// The signed note.
+    pub note: String,
+    /// The leaf's first byte: 0 boot, 1 acceptance, 2 destruction, 3 closing, 4 amendment.
+    pub kind: u8,
+    /// Base64, 32 bytes. The leaf is kind and SHA-256 of `dayfly/v1 leaf`, a zero byte, the blind
+    /// and the note's text.
+    pub blind: String,
+    /// The leaf's place in the log.
+    pub index: u64,
+    /// Base64, from the leaf's sibling up (RFC 6962, section 2.1.1).
+    pub path: Vec<String>,
+    /// A signed checkpoint (C2SP tlog-checkpoint).
+    pub checkpoint: String,
 }
 
 /// A key that was destroyed.

@@ -221,6 +221,19 @@ pub fn upload_each(
     Ok(stored.into_iter().flatten().collect())
 }
 
+/// As [`upload_each`], each file deleted before the next is sent.
+pub fn churn(target: &Target, connections: usize, each: usize, bytes: u64) -> Result<()> {
+    let pattern = Pattern::new();
+    on_each(target, connections, |at, mut connection| {
+        for n in 0..each {
+            let stored = connection.upload(&format!("{at}-{n}.bin"), bytes, &pattern)?;
+            connection.delete(stored.trim_end_matches("/content"))?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
 /// The one stored file, read whole on each connection.
 pub fn download(target: &Target, stored: &[Stored], connections: usize, bytes: u64) -> Result<()> {
     let path = stored.first().context("nothing to download")?;

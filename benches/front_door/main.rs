@@ -24,10 +24,13 @@ use report::{Run, Scenario};
 use server::Server;
 
 const HELP: &str = "\
-front_door [--quick] [--only nginx|dayfly] [--pairs N] [--dir DIR] [--dayfly FILE]
+front_door [--quick] [--only nginx|dayfly | --proof [--before FILE]]
+           [--pairs N] [--dir DIR] [--dayfly FILE]
 
   --quick        small bodies, two pairs: shows that everything runs, measures little
   --only NAME    one server alone
+  --proof        the price of proof: receipts in memory without a log, beside a log and a state folder
+  --before FILE  with --proof: another build for the first column
   --pairs N      how often each scenario runs on each server, at most 50 (5)
   --dir DIR      where both servers keep their files: both on one file system (the build folder's)
   --dayfly FILE  the program to measure (the one cargo has just built)";
@@ -39,6 +42,8 @@ const MIB: u64 = 1 << 20;
 struct Options {
     quick: bool,
     only: Option<String>,
+    proof: bool,
+    before: Option<PathBuf>,
     pairs: usize,
     dir: PathBuf,
     dayfly: PathBuf,
@@ -50,6 +55,8 @@ impl Options {
         let mut options = Self {
             quick: false,
             only: None,
+            proof: false,
+            before: None,
             pairs: 0,
             dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
             dayfly: PathBuf::from(env!("CARGO_BIN_EXE_dayfly")),
@@ -60,6 +67,8 @@ impl Options {
             match word.as_str() {
                 "--quick" => options.quick = true,
                 "--only" => options.only = Some(value()?),
+                "--proof" => options.proof = true,
+                "--before" => options.before = Some(value()?.into()),
                 "--pairs" => options.pairs = value()?.parse().context("--pairs wants a number")?,
                 "--dir" => options.dir = value()?.into(),
                 "--dayfly" => options.dayfly = value()?.into(),
@@ -81,7 +90,14 @@ impl Options {
     }
 }
 
-fn scenarios(quick: bool) -> Vec<Scenario> {
+fn scenarios(quick: bool, proof: bool) -> Vec<Scenario> {
+    if proof {
+        let each = if quick { 50 } else { 1500 };
+        return vec![
+            Scenario::small("4 KiB uploads, 32 connections", 32, each, 4096),
+            Scenario::churn("4 KiB uploaded and deleted, 32 connections", 32, each, 4096),
+        ];
+    }
     let (large, many, read, small) = if quick {
         (64 * MIB, 16 * MIB, 32 * MIB, 20)
     } else {
@@ -112,6 +128,10 @@ fn measure(server: &Server, scenario: &Scenario) -> Result<Run> {
         Scenario::Small { connections, each, bytes, .. } => {
             upload_each(&target, *connections, *each, *bytes)?
         }
+        Scenario::Churn { connections, each, bytes, .. } => {
+            load::churn(&target, *connections, *each, *bytes)?;
+            Vec::new()
+        }
         Scenario::Download { connections, bytes, .. } => {
             download(&target, &stored, *connections, *bytes)?;
             Vec::new()
@@ -137,10 +157,14 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let mut servers = Vec::new();
-    if options.wants("nginx") {
+    if options.proof {
+        let before = options.before.as_ref().unwrap_or(&options.dayfly);
+        servers.push(Server::gateway("without", &options.dir, before, false)?);
+        servers.push(Server::gateway("with", &options.dir, &options.dayfly, true)?);
+    } else if options.wants("nginx") {
         servers.push(Server::nginx(&options.dir)?);
     }
-    if options.wants("dayfly") {
+    if !options.proof && options.wants("dayfly") {
         servers.push(Server::dayfly(&options.dir, &options.dayfly)?);
     }
     if servers.is_empty() {
@@ -151,7 +175,7 @@ fn main() -> Result<()> {
     }
     let (start, mut late) = (Instant::now(), false);
     let mut results = Vec::new();
-    for scenario in scenarios(options.quick) {
+    for scenario in scenarios(options.quick, options.proof) {
         let mut runs = vec![Vec::new(); servers.len()];
         for _ in 0..options.pairs {
             late = late || start.elapsed() > LIMIT;

@@ -11,6 +11,8 @@ pub enum Scenario {
     Download { name: &'static str, connections: usize, bytes: u64 },
     /// Small bodies, one after the other on each connection.
     Small { name: &'static str, connections: usize, each: usize, bytes: u64 },
+    /// As [`Scenario::Small`], each deleted before the next.
+    Churn { name: &'static str, connections: usize, each: usize, bytes: u64 },
 }
 
 impl Scenario {
@@ -26,11 +28,16 @@ impl Scenario {
         Self::Small { name, connections, each, bytes }
     }
 
+    pub fn churn(name: &'static str, connections: usize, each: usize, bytes: u64) -> Self {
+        Self::Churn { name, connections, each, bytes }
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Upload { name, .. } | Self::Download { name, .. } | Self::Small { name, .. } => {
-                name
-            }
+            Self::Upload { name, .. }
+            | Self::Download { name, .. }
+            | Self::Small { name, .. }
+            | Self::Churn { name, .. } => name,
         }
     }
 
@@ -41,6 +48,7 @@ impl Scenario {
                 ((*connections as u64 * bytes) as f64 / f64::from(1 << 20), "MiB")
             }
             Self::Small { connections, each, .. } => ((connections * each) as f64, "requests"),
+            Self::Churn { connections, each, .. } => ((connections * each) as f64, "files"),
         }
     }
 }

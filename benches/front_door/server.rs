@@ -24,6 +24,7 @@ const SECRET: &str = "abcdefghijklmnopqrstuvwxyz234567abcdefghijklmnopqrst";
 /// A running server with its own folder.
 pub struct Server {
     pub name: &'static str,
+    is_dayfly: bool,
     child: Child,
     addr: SocketAddr,
     dir: TempDir,
@@ -55,7 +56,7 @@ impl Server {
         command.arg("-c").arg(dir.path().join("nginx.conf"));
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.spawn().context("nginx cannot be started: is it installed?")?;
-        let server = Self { name: "nginx", child, addr, dir };
+        let server = Self { name: "nginx", is_dayfly: false, child, addr, dir };
         let start = Instant::now();
         while TcpStream::connect(addr).is_err() {
             ensure!(start.elapsed() < PATIENCE, "nginx does not listen");
@@ -65,10 +66,22 @@ impl Server {
     }
 
     pub fn dayfly(under: &Path, program: &Path) -> Result<Self> {
+        Self::gateway("dayfly", under, program, false)
+    }
+
+    /// A gateway that keeps its receipts in a state folder and logs them, or keeps them in memory
+    /// without a log.
+    pub fn gateway(name: &'static str, under: &Path, program: &Path, proves: bool) -> Result<Self> {
         let dir = folder(under)?;
+        let state = dir.path().join("state");
+        let proof = if proves {
+            format!("[state]\ndir = \"{}\"\n", state.display())
+        } else {
+            "[retention]\nlog = \"off\"\n".to_owned()
+        };
         let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(SECRET));
         let settings = format!(
-            "region = \"local\"\n\
+            "region = \"local\"\n{proof}\
              [listen]\npublic = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
              [log]\nlevel = \"warn\"\n\
              [vault]\nstore = \"local\"\nkeyring = \"memory\"\n\
@@ -86,7 +99,7 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let child = command.spawn().context("dayfly cannot be started")?;
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { name: "dayfly", child, addr: unknown, dir };
+        let mut server = Self { name, is_dayfly: true, child, addr: unknown, dir };
         server.addr = server.ready_line().with_context(|| server.complaint())?;
         Ok(server)
     }
@@ -115,7 +128,7 @@ impl Server {
     }
 
     pub fn target(&self) -> Target {
-        let ours = self.name == "dayfly";
+        let ours = self.is_dayfly;
         let bearer = format!("Authorization: Bearer dfk_bench_{SECRET}\r\n");
         Target {
             addr: self.addr,
@@ -131,7 +144,7 @@ impl Server {
         target: &Target,
         stored: impl Iterator<Item = &'a Stored>,
     ) -> Result<()> {
-        if self.name == "dayfly" {
+        if self.is_dayfly {
             return delete_all(target, stored);
         }
         for path in stored {

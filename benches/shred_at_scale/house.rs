@@ -73,7 +73,8 @@ impl House {
         let store = Arc::new(MemoryStore::new(region, 0));
         let vault = Vault::new(shared.clone(), entropy.clone(), keys.clone(), pool, memory, store);
         let (vault, table) = (Arc::new(vault), Arc::new(Table::default()));
-        let evidence = Arc::new(Evidence::new(shared.clone(), entropy.clone(), RETENTION));
+        let evidence =
+            Arc::new(Evidence::new(shared.clone(), entropy.clone(), RETENTION).expect("a pen"));
         let (shredder, cleaner) = Shredder::new(
             shared.clone(),
             keys.clone(),

@@ -20,7 +20,10 @@ pub fn examine(
     let mut findings = vec![regions(settings), keyring(settings.keyring, kernel), store(settings)];
     if let Some(dir) = &settings.state_dir {
         findings.push(match private_dir(dir) {
-            Ok(()) => Finding::fine("state", "the state folder is ours alone"),
+            Ok(()) => Finding::fine(
+                "state",
+                "the state folder is ours alone: log key, sealed evidence and log rest there",
+            ),
             Err(error) => Finding::refused("state", format!("state.dir: {error}")),
         });
     }

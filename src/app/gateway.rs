@@ -16,7 +16,7 @@ use crate::body::Pool;
 use crate::budget::Budget;
 use crate::clock::{Clock, within};
 use crate::crypto::RUN_BYTES;
-use crate::disk::{Spool, SpoolError, private_dir};
+use crate::disk::{Spool, SpoolError, StateDir};
 use crate::egress::Egress;
 use crate::entropy::{Entropy, EntropyError, random};
 use crate::http::{
@@ -29,7 +29,7 @@ use crate::ops::{self, Admin};
 use crate::pipeline::{Parts, Pipeline, RECORD_BYTES};
 use crate::policy::{Key, Policy};
 use crate::process::{DocumentRoom, MAX_DOCUMENT, Means, Own, Registry, Unequipped};
-use crate::receipt::Evidence;
+use crate::receipt::{self, Evidence, EvidenceError};
 use crate::region::Region;
 use crate::secret::{Slab, SlabError};
 use crate::shred::Shredder;
@@ -37,6 +37,9 @@ use crate::store::{LocalStore, MemoryStore, Store};
 use crate::table::{Grants, Idempotency, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::Vault;
+
+/// As receipts name this program.
+const BUILD: &str = concat!("dayfly ", env!("CARGO_PKG_VERSION"));
 
 /// Processing requests of one tenant that may wait, for each worker.
 const RUNS_PER_WORKER: usize = 8;
@@ -50,7 +53,7 @@ pub enum StartError {
     #[error("vault.local.dir: {0}")]
     Spool(#[source] SpoolError),
     #[error("state.dir: {0}")]
-    State(#[source] SpoolError),
+    State(#[source] EvidenceError),
     #[error(transparent)]
     Slab(#[from] SlabError),
     #[error("vault.keyring: the kernel cannot keep keys here: {0}")]
@@ -101,6 +104,7 @@ pub struct Gateway {
     grants: Arc<Grants>,
     certificates: Option<Arc<Certificates>>,
     pipeline: Arc<Pipeline>,
+    evidence: Arc<Evidence>,
     keys: Arc<Keys>,
     vault: Arc<Vault>,
     budget: Budget,
@@ -121,6 +125,7 @@ struct Core {
     pages: &'static str,
     vault: Arc<Vault>,
     store_name: &'static str,
+    evidence: Arc<Evidence>,
     pipeline: Pipeline,
     tasks: Tasks,
     shutdown: Shutdown,
@@ -137,7 +142,7 @@ impl Gateway {
         accepted_limits: Vec<String>,
     ) -> Result<Self, StartError> {
         let handle = metrics::install().map_err(|_| StartError::Metrics)?;
-        let core = Core::build(&settings, &seams)?;
+        let core = Core::build(&settings, &seams, &accepted_limits)?;
         let Seams { clock, entropy, zygote, holds, .. } = seams;
         let room = core.room(&settings, zygote, holds.walls)?;
         let egress = core.pipeline.egress.clone();
@@ -189,6 +194,7 @@ impl Gateway {
             grants,
             certificates,
             pipeline: Arc::new(core.pipeline),
+            evidence: core.evidence,
             keys: core.keys,
             vault: core.vault,
             budget: core.budget,
@@ -241,6 +247,7 @@ impl Gateway {
         self.tasks.spawn(self.pipeline.clone().sweep_forever());
         self.tasks.spawn(self.pipeline.clone().drain());
         let jobs = self.tasks.spawn(self.pipeline.clone().wind_down(self.drain));
+        self.tasks.spawn(self.evidence.clone().keep(self.shutdown.clone()));
         let connections: Vec<Tasks> =
             self.listeners.iter().map(|listener| listener.connections.clone()).collect();
         let serving: Vec<_> =
@@ -258,6 +265,7 @@ impl Gateway {
         drop(self.rules);
         let patience = Duration::from_secs(5);
         within(&*self.clock, patience, self.pipeline.cleaned()).await;
+        self.evidence.close().await;
         let panicked = connections.iter().map(Tasks::panicked).sum::<u64>();
         Stopped {
             keys: self.keys.secrets_held() + self.keys.epochs_held().all(),
@@ -269,11 +277,12 @@ impl Gateway {
 }
 
 impl Core {
-    fn build(settings: &Settings, seams: &Seams) -> Result<Self, StartError> {
+    fn build(
+        settings: &Settings,
+        seams: &Seams,
+        accepted_limits: &[String],
+    ) -> Result<Self, StartError> {
         let (clock, entropy) = (seams.clock.clone(), seams.entropy.clone());
-        if let Some(dir) = &settings.state_dir {
-            private_dir(dir).map_err(StartError::State)?;
-        }
         let budget = Budget::of(settings.memory_bytes);
         let pool = Pool::new(budget.clone(), RUN_BYTES);
         let slab = Slab::lock()?;
@@ -297,7 +306,8 @@ impl Core {
             store,
         ));
         let table = Arc::new(Table::default());
-        let evidence = Arc::new(Evidence::new(clock.clone(), entropy.clone(), settings.receipts));
+        let evidence =
+            evidence(settings, seams, accepted_limits).map(Arc::new).map_err(StartError::State)?;
         let (tasks, shutdown) = (Tasks::default(), Shutdown::default());
         let (shredder, cleaner) = Shredder::new(
             clock.clone(),
@@ -314,7 +324,7 @@ impl Core {
             keys: keys.clone(),
             table,
             vault: vault.clone(),
-            evidence,
+            evidence: evidence.clone(),
             shredder,
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
@@ -334,6 +344,7 @@ impl Core {
             pages,
             vault,
             store_name,
+            evidence,
             pipeline,
             tasks,
             shutdown,
@@ -372,7 +383,7 @@ impl Core {
     fn about(&self, accepted_limits: Vec<String>) -> About {
         About {
             version: env!("CARGO_PKG_VERSION"),
-            build: concat!("dayfly ", env!("CARGO_PKG_VERSION")),
+            build: BUILD,
             keyring: self.keys.keyring_name(),
             pages: self.pages,
             store: self.store_name,
@@ -426,6 +437,24 @@ impl Core {
 fn jobs_per_tenant(memory_bytes: u64) -> usize {
     let most = memory_bytes / 16 / RECORD_BYTES as u64;
     usize::try_from(most).unwrap_or(MOST_JOBS).clamp(1, MOST_JOBS)
+}
+
+/// Opens the evidence, with all that earlier runs have left in the state folder.
+fn evidence(
+    settings: &Settings,
+    seams: &Seams,
+    accepted_limits: &[String],
+) -> Result<Evidence, EvidenceError> {
+    let options = receipt::Options {
+        retention: settings.receipts,
+        access: settings.log,
+        region: settings.policy.here,
+        build: BUILD,
+        accepted_limits: accepted_limits.to_vec(),
+        state: settings.state_dir.as_deref().map(StateDir::open).transpose()?,
+        log_key_file: settings.log_key_file.clone(),
+    };
+    Evidence::open(seams.clock.clone(), seams.entropy.clone(), options)
 }
 
 /// Who keeps the deadline keys. Only `auto` takes the one where it cannot have the other.

@@ -9,6 +9,7 @@ use crate::app::{Accept, Keeper, Place, Settings, Workers};
 use crate::file::{MAX_TTL, TenantId};
 use crate::http::{Crowd, Proxies};
 use crate::policy::{Key, KeyError, Policy, RegionPolicy, Roles, TenantPolicy};
+use crate::receipt::Access;
 use crate::region::Region;
 
 /// What the embedded default needs from outside.
@@ -34,6 +35,8 @@ pub fn embedded(given: Embedded) -> Result<Settings, KeyError> {
         tls: None,
         cors_origins: Vec::new(),
         state_dir: None,
+        log_key_file: None,
+        log: Access::Public,
         receipts: Duration::from_hours(30 * 24),
         memory_bytes: 512 << 20,
         min_rate: 1024,

@@ -86,6 +86,8 @@ pub struct Tls {
 #[serde(deny_unknown_fields, default)]
 pub struct State {
     pub dir: Option<PathBuf>,
+    /// Where the log key is, if not in the folder: made there if it is missing.
+    pub log_key_file: Option<PathBuf>,
 }
 
 /// How long things are kept.

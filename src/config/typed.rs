@@ -12,6 +12,7 @@ use crate::app::{Accept, Keeper, Place, Settings, Workers};
 use crate::clock::parse_span;
 use crate::http::{Crowd, Network, Proxies, TlsFiles};
 use crate::jail::Walls;
+use crate::receipt::Access;
 
 /// Collects what is wrong, so that an operator sees it all at once.
 #[derive(Default)]
@@ -59,6 +60,8 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
         tls: tls(raw),
         cors_origins: raw.listen.cors_origins.clone(),
         state_dir: raw.state.dir.clone(),
+        log_key_file: raw.state.log_key_file.clone(),
+        log: log_access(raw, &mut wrong),
         receipts: wrong.span("retention.receipts", &raw.retention.receipts),
         memory_bytes: memory(raw, &mut wrong),
         min_rate: rate.unwrap_or_default(),
@@ -95,9 +98,6 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
                 .say("listen.cors_origins", "each is exact, like https://app.example; never \"*\"");
         }
     }
-    if !["public", "tenants", "off"].contains(&raw.retention.log.as_str()) {
-        wrong.say("retention.log", "\"public\", \"tenants\" or \"off\"");
-    }
     if settings.header_timeout.is_zero() {
         wrong.say("limits.header_timeout", "at least 1s");
     }
@@ -125,7 +125,6 @@ fn notes(raw: &Raw) -> Vec<String> {
             notes.push(text.to_owned());
         }
     };
-    note(raw.state.dir.is_some(), "state.dir: receipts are kept in memory in this version");
     for (name, tenant) in &raw.tenants {
         let unsigned = !tenant.webhooks.is_empty() && tenant.webhook_secret_file.is_none();
         let text = "without webhook_secret_file jobs cannot be told of: a webhook is refused";
@@ -142,8 +141,11 @@ fn notes(raw: &Raw) -> Vec<String> {
             notes.push(text.to_owned());
         }
     };
-    let log = raw.retention.log != "off";
-    note(log, "retention.log: this version has no log of receipts, and publishes none");
+    let state = &raw.state;
+    note(
+        state.log_key_file.is_some() && state.dir.is_none(),
+        "state.log_key_file: without state.dir the log begins anew with every start",
+    );
     note(raw.listen.public_url.is_some(), "listen.public_url: this version makes relative links");
     note(raw.vault.s3.is_some(), "vault.s3: this version has no s3 store");
     notes
@@ -170,6 +172,18 @@ fn memory(raw: &Raw, wrong: &mut Complaints) -> u64 {
         wrong.say("limits.memory", "at least 4MiB: a stream needs half a MiB");
     }
     bytes
+}
+
+fn log_access(raw: &Raw, wrong: &mut Complaints) -> Access {
+    match raw.retention.log.as_str() {
+        "public" => Access::Public,
+        "tenants" => Access::Tenants,
+        "off" => Access::Off,
+        _ => {
+            wrong.say("retention.log", "\"public\", \"tenants\" or \"off\"");
+            Access::Off
+        }
+    }
 }
 
 fn log_json(raw: &Raw, wrong: &mut Complaints) -> bool {

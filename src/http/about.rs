@@ -127,7 +127,7 @@ pub(super) async fn status(
             memory_keys: epochs.memory as u64,
         },
         oldest_live_seconds: census.oldest.as_secs(),
-        overdue_deletions: census.overdue,
+        overdue_deletions: census.overdue.max(gate.pipeline.evidence.overdue()),
         accepted_limits: about.accepted_limits.clone(),
         policy_loaded_at: caller.rules.loaded_at.rfc3339(),
     };

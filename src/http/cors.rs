@@ -50,6 +50,7 @@ pub(super) fn layer(gate: &Arc<Gate>) -> CorsLayer {
             ours("x-request-id"),
             ours("dayfly-claim"),
             ours("dayfly-expires-at"),
+            ours("dayfly-promise"),
             ours("dayfly-region"),
             ours("dayfly-receipt"),
         ])

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use data_encoding::HEXLOWER;
 use http::StatusCode;
 
 use super::caller::{Caller, Need};
 use super::guard::json;
 use super::query::ttl;
+use super::receipts::shown;
 use super::segment::Segment;
 use super::{Gate, Problem, body};
 use crate::file::{FileId, Reason};
 use crate::problem::Slug;
-use crate::receipt::{Action, Receipt};
-use crate::store::Answer;
+use crate::receipt::Action;
 use crate::table::LiveFile;
 use crate::wire;
 
@@ -135,35 +134,9 @@ pub(super) async fn delete(
     };
     let receipt = receipt.ok_or(Slug::NotFound)?;
     match receipt.destroyed.as_ref().map(|proof| proof.reason()) {
-        Some(Reason::Deleted) | None => Ok(json(StatusCode::OK, &shown(&gate, &caller, &receipt))),
+        Some(Reason::Deleted) | None => Ok(json(StatusCode::OK, &shown(&caller, &receipt))),
         Some(reason) => Err(Problem::gone(id, reason)),
     }
-}
-
-/// What was accepted, and that its keys were destroyed.
-#[utoipa::path(
-    get,
-    path = "/v1/receipts/{id}",
-    tag = "receipts",
-    security(("key" = ["client", "owner", "auditor"])),
-    params(("id" = String, Path, description = "The id of a file, or of a processing request")),
-    responses(
-        (status = 200, description = "The receipt", body = wire::Receipt),
-        (status = 404, description = "No such receipt for this key", body = wire::Problem),
-    )
-)]
-pub(super) async fn receipt(
-    State(gate): State<Arc<Gate>>,
-    caller: Caller,
-    Segment(id): Segment,
-    request: Request,
-) -> Result<Response, Problem> {
-    caller.admit(&gate, request.uri(), Need::Receipts, &[])?;
-    let id: FileId = id.parse().map_err(|_| Slug::NotFound)?;
-    // Looking for the file first ends it if it is due or used up: its receipt is then final.
-    drop(usable(&gate, &caller, &id.to_string()).await);
-    let receipt = gate.pipeline.receipt(id, caller.tenant_id()).ok_or(Slug::NotFound)?;
-    Ok(json(StatusCode::OK, &shown(&gate, &caller, &receipt)))
 }
 
 /// The tenant's own live file, or the problem that says what became of it. A random id and another
@@ -225,39 +198,6 @@ pub(super) fn view(gate: &Gate, file: &Arc<LiveFile>) -> Result<wire::File, Prob
         },
         job: None,
     })
-}
-
-pub(super) fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
-    let roles = caller.principal.roles();
-    let salt = (roles.client || roles.owner).then(|| HEXLOWER.encode(&receipt.commitment_salt));
-    let proof = receipt.destroyed.as_deref();
-    let key = |(kind, at): &(crate::keyring::KeyKind, crate::clock::Wall)| wire::ReceiptKey {
-        key: kind.as_str(),
-        destroyed_at: at.rfc3339(),
-    };
-    let blob = |(store, answer): &(&'static str, Answer)| wire::ReceiptBlob {
-        store,
-        answer: answer.as_str(),
-    };
-    wire::Receipt {
-        id: receipt.file.to_string(),
-        file: receipt.file.to_string(),
-        state: if proof.is_some() { "final" } else { "live" },
-        region: receipt.region.to_string(),
-        accepted_at: receipt.accepted_at.rfc3339(),
-        expires_at: receipt.expires_at.rfc3339(),
-        destroyed_at: proof.map(|proof| proof.at().rfc3339()),
-        reason: proof.map(|proof| proof.reason().as_str()),
-        keyring: receipt.keyring,
-        keys: proof.map(|proof| proof.keys().iter().map(key).collect()).unwrap_or_default(),
-        blobs: receipt.blobs.iter().map(blob).collect(),
-        handed_to: receipt.handed_to.clone(),
-        accepted_limits: gate.about.accepted_limits.clone(),
-        commitment: HEXLOWER.encode(&receipt.commitment),
-        commitment_salt: salt,
-        build: gate.about.build,
-        log_index: None,
-    }
 }
 
 /// A small body as the JSON object a request takes.

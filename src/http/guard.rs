@@ -19,6 +19,7 @@ use crate::entropy::{Entropy, random};
 use crate::metrics;
 use crate::policy::{Presented, PresentedGrant};
 use crate::problem::Slug;
+use crate::receipt::Access;
 
 /// Outermost: gives the request its id, renders problems, and sets the headers that every response
 /// carries.
@@ -121,7 +122,9 @@ pub(super) async fn authenticated(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if is_public(request.method(), request.uri().path()) {
+    let log_is_public = gate.pipeline.evidence.access() != Access::Tenants;
+    let is_log = request.uri().path().starts_with("/log/");
+    if is_public(request.method(), request.uri().path()) || (is_log && log_is_public) {
         return next.run(request).await;
     }
     let from = request.extensions().get::<Peer>().map(|peer| peer.address.ip());

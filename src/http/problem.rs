@@ -137,6 +137,7 @@ impl From<PipelineError> for Problem {
             PipelineError::Process(error) => error.into(),
             PipelineError::Entropy(_) => Self::later(Slug::Overloaded, 1),
             PipelineError::Ttl(_) => Self::new(Slug::BadTtl),
+            PipelineError::Evidence => Self::new(Slug::StorageFull),
             PipelineError::Expired => Self::new(Slug::Expired),
             PipelineError::Stopped => Self::later(Slug::ShuttingDown, 30),
             PipelineError::Downloaded => Self::new(Slug::Downloaded),

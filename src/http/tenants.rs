@@ -13,7 +13,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use super::body::{Outgoing, Recipient};
 use super::caller::{Caller, Need};
 use super::content::insert;
-use super::files::{shown, view};
+use super::files::view;
+use super::receipts::shown;
 use super::segment::Segment;
 use super::{Gate, Problem};
 use crate::body::BodyError;
@@ -109,7 +110,7 @@ fn receipts(mut ending: Ending, erased: Vec<FileId>) -> Body {
         for id in &erased[from..until] {
             let tenant = ending.caller.tenant_id();
             let Some(receipt) = ending.gate.pipeline.receipt(*id, tenant) else { continue };
-            let json = serde_json::to_vec(&shown(&ending.gate, &ending.caller, &receipt));
+            let json = serde_json::to_vec(&shown(&ending.caller, &receipt));
             piece.extend_from_slice(separator.as_bytes());
             piece.extend_from_slice(&json.unwrap_or_default());
             separator = ",";

@@ -14,7 +14,7 @@ use super::guard::{json, stopping};
 use super::query::{Query, downloads, ttl};
 use super::replay::{self, Attempt};
 use super::segment::Segment;
-use super::{Gate, Problem, disposition};
+use super::{Gate, Problem, disposition, receipts};
 use crate::clock::within;
 use crate::intake::{Algorithm, Digester, Expected, Parts, boundary, clean, declared_type};
 use crate::job::JobId;
@@ -425,6 +425,9 @@ pub(super) fn created(
     insert(headers, header::LOCATION, &location);
     insert(headers, HeaderName::from_static("dayfly-region"), &region);
     insert(headers, HeaderName::from_static("dayfly-expires-at"), &expires_at);
+    for file in files {
+        receipts::promise(gate, file.id, headers);
+    }
     if !several && let Some(digest) = digest_header(&gate.pipeline.record(first)?) {
         insert(headers, HeaderName::from_static("repr-digest"), &digest);
     }

@@ -11,6 +11,7 @@ use super::{Pipeline, PipelineError};
 use crate::body::ByteStream;
 use crate::deliver::{Export, Lifeline};
 use crate::file::{FileId, Reason, TenantId};
+use crate::metrics;
 use crate::table::{Cut, Era, LiveFile};
 
 mod export;
@@ -104,9 +105,16 @@ impl Pipeline {
         erased
     }
 
-    /// Destroys what is kept as evidence about a tenant.
+    /// Destroys what is kept as evidence about a tenant: soon after the call, when what was promised
+    /// to be logged is signed.
     pub fn erase_evidence(&self, tenant: TenantId) {
-        self.evidence.forget(tenant);
+        let evidence = self.evidence.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = evidence.forget_tenant(tenant).await {
+                metrics::count(metrics::EVIDENCE_FAILURES, 1);
+                tracing::error!("a tenant's evidence could not be destroyed: {error}");
+            }
+        });
         self.hooks.tell(tenant, TenantEvent::EvidenceErased);
     }
 

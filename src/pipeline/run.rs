@@ -153,6 +153,7 @@ impl Pipeline {
             region: origin.region,
             accepted_at: now.wall,
             expires_at: expires_at(origin),
+            epoch: origin.deadline.epoch(),
             keyring: origin.keys.keeper(),
             commitments: segments.iter().map(|segment| segment.commitment).collect(),
             blobs: segments.iter().map(|segment| self.vault.store_name(segment.place)).collect(),

@@ -72,7 +72,7 @@ fn house_over(clock: &VirtualClock, entropy: Arc<dyn Entropy>) -> House {
         Arc::new(Vault::new(shared.clone(), entropy.clone(), keys.clone(), pool, memory, store));
     let table = Arc::new(Table::default());
     let retention = Duration::from_hours(720);
-    let evidence = Arc::new(Evidence::new(shared.clone(), entropy.clone(), retention));
+    let evidence = Arc::new(Evidence::new(shared.clone(), entropy.clone(), retention).unwrap());
     let (tasks, machine) = (Tasks::default(), Arc::<Copied>::default());
     let (shredder, cleaner) =
         Shredder::new(shared.clone(), keys.clone(), table.clone(), vault.clone(), evidence.clone());

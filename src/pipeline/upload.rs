@@ -247,6 +247,7 @@ impl Pipeline {
             region: origin.region,
             accepted_at: created.wall,
             expires_at: expires_at(origin),
+            epoch: origin.deadline.epoch(),
             keyring: origin.keys.keeper(),
             commitments: vec![segment.commitment],
             blobs: vec![self.vault.store_name(segment.place)],

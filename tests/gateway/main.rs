@@ -32,6 +32,7 @@ mod memory_of_process;
 mod ops;
 mod overload;
 mod process;
+mod receipts;
 mod region;
 mod rights;
 mod roles;

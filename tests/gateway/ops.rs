@@ -112,7 +112,7 @@ fn the_processors_are_described() {
 }
 
 /// Every path and method of this version.
-const ROUTES: [(&str, &str); 19] = [
+const ROUTES: [(&str, &str); 25] = [
     ("post", "/v1/files"),
     ("get", "/v1/files"),
     ("put", "/v1/files/{name}"),
@@ -121,6 +121,12 @@ const ROUTES: [(&str, &str); 19] = [
     ("delete", "/v1/files/{id}"),
     ("get", "/v1/files/{id}/content"),
     ("get", "/v1/receipts/{id}"),
+    ("get", "/v1/receipts/{id}/proof"),
+    ("get", "/log/checkpoint"),
+    ("get", "/log/key"),
+    ("get", "/log/policy"),
+    ("get", "/log/notes/{index}"),
+    ("get", "/log/tile/{tile}"),
     ("post", "/v1/process/{steps}"),
     ("post", "/v1/jobs"),
     ("get", "/v1/jobs"),

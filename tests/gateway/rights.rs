@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Client, Setup, TestGateway, Wire, noise, skip};
+use crate::harness::{Answer, Client, Setup, TestGateway, Wire, eventually, noise, skip};
 
 const LONG: usize = 24 << 20;
 const DATA: &str = "/v1/tenants/acme/data";
@@ -129,6 +129,10 @@ fn an_erasure_can_take_the_evidence_along() {
     let answer = owner.delete(format!("{DATA}?evidence=true")).expect(200).json();
     assert_eq!(answer["receipts"][0]["file"], id.as_str(), "they are handed over first");
     for id in [&before, &id] {
+        // Soon after the answer: what was promised to be logged is signed first.
+        eventually("the receipt is gone", || {
+            (owner.get(format!("/v1/receipts/{id}")).status == 404).then_some(())
+        });
         owner.get(format!("/v1/receipts/{id}")).problem(404, "not-found");
         client.download(id).problem(404, "not-found");
     }

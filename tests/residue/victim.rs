@@ -101,7 +101,7 @@ impl Victim {
             Vault::new(shared.clone(), drawn.clone(), keys.clone(), pool, memory, Arc::new(store));
         let (vault, table) = (Arc::new(vault), Arc::new(Table::default()));
         let retention = Duration::from_hours(720);
-        let evidence = Arc::new(Evidence::new(shared.clone(), drawn.clone(), retention));
+        let evidence = Arc::new(Evidence::new(shared.clone(), drawn.clone(), retention).unwrap());
         let (shredder, cleaner) = Shredder::new(
             shared.clone(),
             keys.clone(),
