@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
@@ -124,6 +125,8 @@ pub(super) type Segment = (u32, Vec<Entry>);
 /// The journal of this run, and the segments of earlier ones that still hold something.
 pub(super) struct Journal {
     dir: Arc<StateDir>,
+    /// The writer's, to be read without waiting for a write.
+    segment: AtomicU32,
     waiting: Mutex<Waiting>,
     writer: Mutex<Writer>,
 }
@@ -161,7 +164,8 @@ impl Journal {
         dir.sync()?;
         let (oldest, failed) = (numbers.first().copied().unwrap_or(segment), VecDeque::new());
         let writer = Writer { file, segment, oldest, length: 0, done: 0, failed };
-        let journal = Self { dir, waiting: Mutex::default(), writer: Mutex::new(writer) };
+        let (waiting, writer) = (Mutex::default(), Mutex::new(writer));
+        let journal = Self { dir, segment: AtomicU32::new(segment), waiting, writer };
         Ok((journal, found))
     }
 
@@ -171,7 +175,7 @@ impl Journal {
 
     /// The segment that is written to. What is appended later lies there or in a later one.
     pub fn segment(&self) -> u32 {
-        self.writer().segment
+        self.segment.load(Ordering::Acquire)
     }
 
     /// Returns when the entries are written: from here on a kill does not lose them.
@@ -231,6 +235,7 @@ impl Journal {
             writer.file = self.dir.file(&name(writer.segment + 1))?;
             self.dir.sync()?;
             writer.segment += 1;
+            self.segment.store(writer.segment, Ordering::Release);
             writer.length = 0;
         }
         Ok(())
