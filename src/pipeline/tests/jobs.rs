@@ -111,7 +111,8 @@ impl House {
             if let Some(done) = what.as_mut().now_or_never() {
                 return done;
             }
-            self.clock.advance(Duration::from_millis(100));
+            // In steps so small that the clock does not run past a life while others wait.
+            self.clock.advance(Duration::from_millis(10));
             tokio::task::yield_now().await;
         }
     }
@@ -348,7 +349,7 @@ async fn every_source_becomes_an_output_or_none_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_finds_no_memory_tries_again_later() {
     let (house, mut shop) = (house(), Workshop::open());
-    let file = house.put(3600, None, bytes(100)).await.unwrap();
+    let file = house.put(84_600, None, bytes(100)).await.unwrap();
     shop.overloads.store(3, Ordering::SeqCst);
     shop.let_go(1);
     let job = house.ask(shop.order("hold", &[&file]));
