@@ -9,7 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{Setup, TestGateway, eventually, noise, run, skip};
+use crate::harness::{Setup, TestGateway, docx, eventually, noise, run, skip};
 
 /// A gateway whose tenant `acme` may use one program, under the name `own`.
 fn with(command: &[&str], limits: &str) -> Option<TestGateway> {
@@ -263,4 +263,26 @@ fn a_program_that_is_not_there_is_a_refusal() {
         let named = format!("processors.own.{named}");
         assert!(ended.stderr.contains(&named), "{line}: {}", ended.stderr);
     }
+}
+
+#[test]
+fn an_office_document_becomes_a_pdf() {
+    let office = ["/usr/bin/soffice", "/usr/local/bin/soffice"];
+    if !office.iter().any(|path| Path::new(path).exists()) {
+        skip("convert: install LibreOffice (Debian: libreoffice-writer-nogui)");
+        return;
+    }
+    if !bubblewrap_runs() {
+        return;
+    }
+    let gateway = TestGateway::start();
+    let client = gateway.client();
+    let document = docx(&["Converted behind bars", "second paragraph"]);
+    let answer = client.post("/v1/process/convert", &document).expect(200);
+    assert_eq!(answer.header("content-type"), Some("application/pdf"));
+    assert!(answer.body.starts_with(b"%PDF-"), "{} bytes", answer.body.len());
+    let text = client.post("/v1/process/convert+text", &document).expect(200).body_text();
+    assert!(text.contains("Converted behind bars"), "{text:?}");
+    client.post("/v1/process/convert", &noise(5000)).problem(422, "document-damaged");
+    gateway.is_empty_again();
 }
