@@ -99,7 +99,10 @@ fn a_program_that_fails_never_gives_a_whole_answer() {
         ("exec sleep 600", 422, "processor-limit"),
         ("exec >&-; exec sleep 600", 422, "processor-limit"),
     ] {
-        let Some(gateway) = with(&["sh", "-c", script], "{ time = \"1s\" }") else { return };
+        // A busy machine takes its time with those that end by themselves.
+        let endless = script.contains("sleep") || script.contains("while");
+        let limits = if endless { "{ time = \"1s\" }" } else { "{}" };
+        let Some(gateway) = with(&["sh", "-c", script], limits) else { return };
         let answer = gateway.client().post("/v1/process/own", &noise(100_000));
         assert_eq!(answer.status, status, "{script}: {}", answer.body_text());
         answer.problem(status, slug);
