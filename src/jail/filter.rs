@@ -147,8 +147,9 @@ fn compiled(rules: Rules, otherwise: SeccompAction) -> Option<BpfProgram> {
 }
 
 /// Calls of a program without a condition, on every architecture. Not here, on purpose: sockets,
-/// keys, io_uring, bpf, ptrace and its kin, pidfds, other processes' memory and limits, namespaces, mounts, memory
-/// outside of the address space limit (memfd, SysV shared memory), and all administration.
+/// keys, io_uring, bpf, ptrace and its kin, pidfds, other processes' memory and limits, namespaces,
+/// mounts, memory outside of the address space limit (memfd, SysV shared memory), and all
+/// administration.
 const PROGRAM: &[c_long] = &[
     libc::SYS_brk,
     libc::SYS_capget,
