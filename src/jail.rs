@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, Interest};
@@ -42,7 +42,7 @@ mod zygote;
 
 pub use leash::Leash;
 pub use probe::{Holds, NoPrograms};
-pub use sandbox::{Bubblewrap, ProgramLimits, Sandbox, exit_code};
+pub use sandbox::{Bubblewrap, Proc, ProgramLimits, Sandbox, exit_code};
 pub use walls::{Walls, settle_worker};
 pub use zygote::{Zygote, zygote_main};
 
@@ -171,6 +171,10 @@ pub struct Program {
     pub leash: Leash,
 }
 
+/// What a worker's pipes hold: most documents pass in one go, where 64 KiB at a time would have the
+/// two processes take turns on a busy machine. The kernel takes pages only as they are filled.
+const PIPE_BYTES: usize = 1 << 20;
+
 /// To be loaded and to put its walls up. Reading the program from a slow disk counts.
 const START_WITHIN: Duration = Duration::from_secs(20);
 
@@ -294,6 +298,10 @@ impl Inner {
     async fn start(&self, limits: &Limits) -> Result<Worker, JailError> {
         let (their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
         let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+        for end in [&stdin, &stdout] {
+            // A refusal (pipe-user-pages-soft) costs some switches between the two processes.
+            let _ = fcntl_setpipe_size(end, PIPE_BYTES);
+        }
         let stdin = pipe::Sender::from_owned_fd(stdin)?;
         let mut stdout = pipe::Receiver::from_owned_fd(stdout)?;
         let fds = vec![their_stdin, their_stdout];

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::raw::{Raw, Size};
 use super::typed::Complaints;
 use crate::egress::Origin;
-use crate::jail::ProgramLimits;
+use crate::jail::{Proc, ProgramLimits};
 use crate::process::{Command, Form, Method, Own, Scanner, Upstream, interned};
 
 /// A processor of the operator's own. One of a built-in name replaces it.
@@ -32,6 +32,9 @@ pub struct Processor {
     pub command: Option<Vec<String>>,
     /// exec: further files and folders the program may read.
     pub reads: Vec<PathBuf>,
+    /// exec: whether its processes see themselves in /proc and may use unix sockets among each
+    /// other, as large programs want.
+    pub proc: bool,
     /// scan: the socket clamd listens on.
     pub socket: Option<PathBuf>,
     /// The media type of what it gives.
@@ -112,6 +115,7 @@ impl Reader<'_> {
             &[
                 ("command", table.command.is_some()),
                 ("reads", !table.reads.is_empty()),
+                ("proc", table.proc),
                 ("socket", table.socket.is_some()),
                 ("limits.memory", limits.memory.is_some()),
                 ("limits.scratch", limits.scratch.is_some()),
@@ -235,7 +239,8 @@ impl Reader<'_> {
         }
         let (media_type, accepts) = self.types(wrong);
         let (name, reads) = (self.name.to_owned(), table.reads.clone());
-        Some(Own::Exec(Command { name, words, reads, limits, media_type, accepts }))
+        let proc = if table.proc { Proc::Own } else { Proc::Nothing };
+        Some(Own::Exec(Command { name, words, reads, proc, limits, media_type, accepts }))
     }
 
     fn scan(&self, wrong: &mut Complaints) -> Option<Own> {
@@ -251,6 +256,7 @@ impl Reader<'_> {
                 ("form_filename", table.form_filename.is_some()),
                 ("command", table.command.is_some()),
                 ("reads", !table.reads.is_empty()),
+                ("proc", table.proc),
                 ("media_type", table.media_type.is_some()),
                 ("accepts", !table.accepts.is_empty()),
                 ("limits.memory", limits.memory.is_some()),

@@ -58,9 +58,14 @@ pub(super) fn worker() -> Option<BpfProgram> {
     compiled(rules, SeccompAction::KillProcess)
 }
 
-/// The filter of a program, as bytes for bubblewrap.
-pub(super) fn program() -> Option<Vec<u8>> {
+/// The filter of a program, as bytes for bubblewrap. With `sockets` its processes may speak to each
+/// other by unix sockets: in a network and a file system of their own they find nobody else.
+pub(super) fn program(sockets: bool) -> Option<Vec<u8>> {
     let mut rules = plain(PROGRAM);
+    if sockets {
+        rules.extend(plain(UNIX_SOCKETS));
+        only(&mut rules, libc::SYS_socket, &[&[local()]])?;
+    }
     #[cfg(target_arch = "x86_64")]
     rules.extend(plain(PROGRAM_X86_64));
     #[cfg(target_arch = "aarch64")]
@@ -80,8 +85,7 @@ pub(super) fn program() -> Option<Vec<u8>> {
     // Nothing is typed into a terminal.
     let not = |request: u64| (1, SeccompCmpOp::Ne, request);
     only(&mut rules, libc::SYS_ioctl, &[&[not(libc::TIOCSTI), not(TIOCLINUX)]])?;
-    let local = (0, SeccompCmpOp::Eq, libc::AF_UNIX.cast_unsigned().into());
-    only(&mut rules, libc::SYS_socketpair, &[&[local]])?;
+    only(&mut rules, libc::SYS_socketpair, &[&[local()]])?;
     let missing = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
     let program = compiled(rules, missing)?;
     let bytes = |step: &seccompiler::sock_filter| {
@@ -95,6 +99,29 @@ pub(super) fn program() -> Option<Vec<u8>> {
 }
 
 const TIOCLINUX: u64 = 0x541c;
+
+/// A socket of the family that stays on the machine.
+fn local() -> Test {
+    (0, SeccompCmpOp::Eq, libc::AF_UNIX.cast_unsigned().into())
+}
+
+/// What is done with a socket once there is one.
+const UNIX_SOCKETS: &[c_long] = &[
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_listen,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+];
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -119,9 +146,10 @@ fn compiled(rules: Rules, otherwise: SeccompAction) -> Option<BpfProgram> {
     SeccompFilter::new(rules, otherwise, SeccompAction::Allow, arch).ok()?.try_into().ok()
 }
 
-/// Calls of a program without a condition, on every architecture. Not here, on purpose: sockets, keys, io_uring, bpf,
-/// ptrace and its kin, pidfds, other processes' memory and limits, namespaces, mounts, memory
-/// outside of the address space limit (memfd, SysV shared memory), and all administration.
+/// Calls of a program without a condition, on every architecture. Not here, on purpose: sockets,
+/// keys, io_uring, bpf, ptrace and its kin, pidfds, other processes' memory and limits, namespaces,
+/// mounts, memory outside of the address space limit (memfd, SysV shared memory), and all
+/// administration.
 const PROGRAM: &[c_long] = &[
     libc::SYS_brk,
     libc::SYS_capget,
@@ -319,7 +347,7 @@ mod tests {
     #[test]
     fn both_lists_compile_and_name_no_call_twice() {
         assert!(worker().is_some_and(|program| program.len() < 4096));
-        assert!(program().is_some_and(|bytes| bytes.len() < 4096 * 8 && bytes.len() % 8 == 0));
+        assert!(program(true).is_some_and(|bytes| bytes.len() < 4096 * 8 && bytes.len() % 8 == 0));
         let count = plain(WORKER).len() + plain(PROGRAM).len();
         assert_eq!(count, WORKER.len() + PROGRAM.len());
     }

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::message::{self, Answer, Kind, Order};
-use super::sandbox::{Bubblewrap, ProgramLimits, exit_code};
+use super::sandbox::{Bubblewrap, Proc, ProgramLimits, exit_code};
 use super::{JailError, Limits, Walls, Zygote};
 
 /// What was tried, and how it went.
@@ -55,7 +55,8 @@ impl Zygote {
         let bubblewrap = Bubblewrap::find().ok_or(NoPrograms::Missing)?;
         let attempt = || -> Result<Option<u8>, JailError> {
             let command = ["/usr/bin/true".to_owned()];
-            let sandbox = bubblewrap.sandbox(&command, &[], ProgramLimits::default());
+            let sandbox =
+                bubblewrap.sandbox(&command, &[], Proc::Nothing, ProgramLimits::default());
             let sandbox = sandbox.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
             let (stdin, _ours) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
             let (_out, stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;

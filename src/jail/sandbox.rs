@@ -47,6 +47,16 @@ impl Default for ProgramLimits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bubblewrap(PathBuf);
 
+/// What a program sees of `/proc`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proc {
+    #[default]
+    Nothing,
+    /// Its own processes, which may also speak to each other by unix sockets: what large programs
+    /// will not start without.
+    Own,
+}
+
 /// A command with its place to run in.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
@@ -81,6 +91,7 @@ impl Bubblewrap {
         &self,
         command: &[String],
         reads: &[PathBuf],
+        proc: Proc,
         limits: ProgramLimits,
     ) -> Option<Sandbox> {
         let mut words = Words::default();
@@ -102,6 +113,9 @@ impl Bubblewrap {
             words.all(&["--ro-bind-try", extra, extra]);
         }
         words.all(&["--dev", "/dev", "--remount-ro", "/dev"]);
+        if proc == Proc::Own {
+            words.all(&["--proc", "/proc"]);
+        }
         words.all(&["--size", &limits.scratch_bytes.to_string(), "--tmpfs", "/tmp"]);
         // After the tmpfs: what is asked for may stand below it.
         for path in command.iter().map(Path::new).chain(reads.iter().map(PathBuf::as_path)) {
@@ -128,7 +142,7 @@ impl Bubblewrap {
         for word in command {
             words.add(word);
         }
-        let (arguments, filter) = (words.finished()?, filter::program()?);
+        let (arguments, filter) = (words.finished()?, filter::program(proc == Proc::Own)?);
         Some(Sandbox { arguments, filter, limits })
     }
 }

@@ -214,8 +214,8 @@ impl Nursery {
 }
 
 /// Whatever this process starts, programs that are not ours too: a dump of theirs is written
-/// neither to a file nor to a pipe (a hard limit of 1; at 0 the kernel would still feed a pipe), and
-/// should one be, it holds no memory. A limit that is 0 already stays so.
+/// neither to a file nor to a pipe (a hard limit of 1; at 0 the kernel would still feed a pipe),
+/// and should one be, it holds no memory. A limit that is 0 already stays so.
 fn forbid_contents_in_dumps() -> io::Result<()> {
     let most = getrlimit(Resource::Core).maximum.map_or(1, |most| most.min(1));
     setrlimit(Resource::Core, Rlimit { current: Some(most), maximum: Some(most) })?;

@@ -11,7 +11,7 @@ use super::document::DocumentRoom;
 use super::own::plain;
 use super::program::{ProgramProcessor, Work, verdict};
 use super::{ProcessError, Processor};
-use crate::jail::{Bubblewrap, ProgramLimits};
+use crate::jail::{Bubblewrap, Proc, ProgramLimits};
 use crate::problem::Slug;
 
 const NAME: &str = "convert";
@@ -73,7 +73,7 @@ pub(super) fn processor(
         return None;
     }
     let words = ["/bin/sh", "-c", SCRIPT].map(str::to_owned);
-    let sandbox = bubblewrap.sandbox(&words, &[], LIMITS)?;
+    let sandbox = bubblewrap.sandbox(&words, &[], Proc::Own, LIMITS)?;
     let work = Work {
         sandbox: Arc::new(sandbox),
         limits: LIMITS,

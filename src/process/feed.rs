@@ -1,4 +1,5 @@
-//! The way into a process: what it leaves unread for too long ends it, what it never reads is dropped.
+//! The way into a process: what it leaves unread for too long ends it, and what it never reads is
+//! dropped.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -22,7 +22,7 @@ use super::{Description, Options, Output, ProcessError, Processor, Step, StepStr
 use crate::body::{BodyError, Buffer, Pool};
 use crate::budget::PATIENCE;
 use crate::clock::{Clock, within};
-use crate::jail::{Bubblewrap, Jail, Leash, Program, ProgramLimits, Sandbox, exit_code};
+use crate::jail::{Bubblewrap, Jail, Leash, Proc, Program, ProgramLimits, Sandbox, exit_code};
 use crate::metrics;
 use crate::problem::Slug;
 
@@ -34,6 +34,7 @@ pub struct Command {
     pub words: Vec<String>,
     /// Further files and folders it may read.
     pub reads: Vec<PathBuf>,
+    pub proc: Proc,
     pub limits: ProgramLimits,
     /// Of its output.
     pub media_type: &'static str,
@@ -75,7 +76,8 @@ impl ProgramProcessor {
         bubblewrap: &Bubblewrap,
         room: &DocumentRoom,
     ) -> Option<Self> {
-        let sandbox = bubblewrap.sandbox(&command.words, &command.reads, command.limits)?;
+        let Command { words, reads, proc, limits, .. } = command;
+        let sandbox = bubblewrap.sandbox(words, reads, *proc, *limits)?;
         let description = plain(&command.name, &command.accepts);
         let work = Work {
             sandbox: Arc::new(sandbox),

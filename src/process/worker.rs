@@ -14,6 +14,9 @@ pub(super) struct Answer {
     pub bytes: Vec<u8>,
 }
 
+/// Bytes of a document that are taken in one go.
+const FIRST_ROOM: usize = 256 << 10;
+
 /// The worker's own main. It runs on the first thread, whose stack grows to the limit it was
 /// given: a recursion that overflows it ends this process and nothing else.
 #[must_use]
@@ -35,7 +38,8 @@ fn work(input: &mut impl Read) -> Result<Answer, Fault> {
     if request.step == selftest::NAME && !selftest::reads(&request) {
         return selftest::answer(&request, &[]);
     }
-    let mut document = Vec::new();
+    // Room from the start: growing from nothing takes a dozen reads, and as many copies.
+    let mut document = Vec::with_capacity(FIRST_ROOM);
     let most = request.max_document.saturating_add(1);
     input.take(most).read_to_end(&mut document).map_err(|_| Fault::Limit)?;
     if document.len() as u64 > request.max_document {

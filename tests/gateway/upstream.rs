@@ -42,14 +42,23 @@ impl Service {
             .set("processors.own", "url", &format!("\"http://{}/convert/it\"", self.at))
             .set("processors.own", "region", &format!("\"{HERE}\""))
             .set("processors.own", "media_type", "\"application/x-own\"")
-            .set("processors.own", "limits", "{ time = \"1s\", output = \"96MiB\" }")
+            .set("processors.own", "limits", PATIENT)
             .set("tenants.acme", "processors", "[\"own\", \"checksum\"]")
     }
 
     fn gateway(&self) -> TestGateway {
         self.setup().start()
     }
+
+    /// A gateway that waits a second for it.
+    fn hurried(&self) -> TestGateway {
+        let limits = "{ time = \"1s\", output = \"96MiB\" }";
+        self.setup().set("processors.own", "limits", limits).start()
+    }
 }
+
+/// Longer than a busy machine needs for anything here.
+const PATIENT: &str = "{ time = \"25s\", output = \"96MiB\" }";
 
 /// A request as the service gets it.
 struct Caller {
@@ -263,7 +272,8 @@ fn before_the_head_a_failure_is_a_problem() {
         ("deaf", deaf, 504, "upstream-timeout"),
     ] {
         let service = Service::new(serve);
-        let gateway = service.gateway();
+        let hurry = status == 504;
+        let gateway = if hurry { service.hurried() } else { service.gateway() };
         let answer = failed(&gateway.client(), &body, what).expect(what);
         assert_eq!(answer.status, status, "{what}: {}", answer.body_text());
         assert!(!answer.body_text().contains("SECRET"));
@@ -327,7 +337,8 @@ fn after_the_head_a_failure_cuts_the_message() {
         ("endless", endless),
         ("early", early),
     ] {
-        let gateway = Service::new(serve).gateway();
+        let service = Service::new(serve);
+        let gateway = if what == "stalled" { service.hurried() } else { service.gateway() };
         let long = if what == "early" { &body[..] } else { b"a document" };
         failed(&gateway.client(), long, what);
         gateway.is_empty_again();
@@ -356,7 +367,7 @@ fn an_input_that_breaks_is_never_a_whole_answer() {
 /// A client that sends slowly, or reads slowly, is not the service's fault.
 #[test]
 fn a_slow_client_is_not_a_slow_service() {
-    let gateway = Service::new(echo).gateway();
+    let gateway = Service::new(echo).hurried();
     let client = gateway.client();
     let mut wire = client.ask("POST", "/v1/process/own").chunked().begin(None);
     wire.send(b"5\r\nhello\r\n").unwrap();
