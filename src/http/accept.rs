@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -243,12 +244,14 @@ fn serving(
     hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let (router, peer, watch) = (router.clone(), peer.clone(), watch.clone());
         let (busy, version, kill) = (line.begin(), request.version(), peer.kill.clone());
-        async move {
+        // Boxed, so that a connection between two requests holds none of it.
+        let answering: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
             let mut request: Request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             let Ok(response) = router.oneshot(request).await;
             Ok::<_, Infallible>(busy.ride(response, version, &watch, &kill))
-        }
+        });
+        answering
     })
 }
 
