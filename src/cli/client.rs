@@ -213,6 +213,12 @@ impl Client {
         answered(self.send(request, &Pulse::new(&*self.clock)).await?).await
     }
 
+    /// Whether a long body should wait to be asked for. Over HTTP/1.1 a refusal can be lost while one
+    /// is still sending; over TLS it is HTTP/2, where it cannot.
+    pub(super) fn asks_first(&self) -> bool {
+        !self.origin.is_https()
+    }
+
     /// What shows that bytes still move.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
