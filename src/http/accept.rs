@@ -142,8 +142,8 @@ impl Listener {
         within(&*self.clock, drain, self.connections.idle()).await;
     }
 
-    /// Head fields are at most 100, hyper's own number (431 beyond): to name it here would make every
-    /// request allocate for them.
+    /// Head fields are at most 100, hyper's own number (431 beyond): to name it here would make
+    /// every request allocate for them.
     fn builder(&self) -> Builder<Spawner> {
         let mut builder = Builder::new(Spawner(self.connections.clone()));
         builder
