@@ -61,8 +61,8 @@ const fn header(origin: &Origin, role: Role, index: u32, file: FileId) -> Header
     }
 }
 
-/// A body's turn, held for as long as it comes in. Without it more bodies would begin than memory can
-/// carry to their end, and most would be refused half-way.
+/// A body's turn, held for as long as it comes in. Without it more bodies would begin than memory
+/// can carry to their end, and most would be refused half-way.
 #[must_use]
 pub struct Turn {
     _held: Option<Permit>,

@@ -1,7 +1,7 @@
 //! A gateway as the command line sees it: where it is, who asks, and what it answered.
 //!
-//! Every command that asks a gateway goes through [`Client`]: it leaves by `egress`, shows a refusal
-//! in the gateway's own words, and knows the exit status of each way to fail.
+//! Every command that asks a gateway goes through [`Client`]: it leaves by `egress`, shows a
+//! refusal in the gateway's own words, and knows the exit status of each way to fail.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -173,8 +173,8 @@ impl Client {
         Ok(request)
     }
 
-    /// Sends a request, however long its body takes while it moves, and returns an answer that is no
-    /// refusal. Its body streams.
+    /// Sends a request, however long its body takes while it moves, and returns an answer that is
+    /// no refusal. Its body streams.
     ///
     /// # Errors
     /// When the gateway refuses, cannot be reached, or nothing moves any more.
@@ -211,6 +211,12 @@ impl Client {
             request.headers_mut().insert(header::CONTENT_TYPE, json);
         }
         answered(self.send(request, &Pulse::new(&*self.clock)).await?).await
+    }
+
+    /// Whether a long body should wait to be asked for. Over HTTP/1.1 a refusal can be lost while
+    /// one is still sending; over TLS it is HTTP/2, where it cannot.
+    pub(super) fn asks_first(&self) -> bool {
+        !self.origin.is_https()
     }
 
     /// What shows that bytes still move.

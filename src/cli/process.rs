@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use http::Method;
 use serde_json::json;
 
 use super::client::{Client, ClientError};
@@ -39,11 +38,10 @@ impl Process {
         let target = Target::open(&self.to, true)?;
         let pulse = client.pulse();
         let sent = bar(self.voice.draws(), source.length, &self.file.display().to_string());
-        let body = source.body(pulse.clone(), sent.clone());
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(&self.options);
         let path = format!("/v1/process/{}?{}", segment(&self.steps), query.finish());
-        let request = client.request(Method::POST, &path, body)?;
+        let request = source.post(client, &path, (&pulse, &sent))?;
         let answer = client.send(request, &pulse).await?;
         let receipt = answer.headers().get("dayfly-receipt");
         let receipt = receipt.and_then(|value| value.to_str().ok()).map(str::to_owned);

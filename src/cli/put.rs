@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, header};
 use serde_json::Value;
 
 use super::client::{Client, ClientError, answered, printable};
@@ -52,8 +52,7 @@ impl Put {
         let source = Source::open(file)?;
         let (pulse, label) = (client.pulse(), file.display().to_string());
         let bar = bar(self.voice.draws(), source.length, &label);
-        let body = source.body(pulse.clone(), bar.clone());
-        let mut request = client.request(Method::POST, &self.path(), body)?;
+        let mut request = source.post(client, &self.path(), (&pulse, &bar))?;
         let own = file.file_name().filter(|_| !is_dash(file)).map(|name| name.to_string_lossy());
         if let Some(name) = self.name.as_deref().or(own.as_deref()) {
             // In a header, not in the address: proxies write addresses down.

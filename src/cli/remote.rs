@@ -52,8 +52,8 @@ impl Voice {
         !self.json
     }
 
-    /// Says a result on stdout: the gateway's JSON, or words for people. A reader that has gone away
-    /// is no error.
+    /// Says a result on stdout: the gateway's JSON, or words for people. A reader that has gone
+    /// away is no error.
     pub fn say(self, document: &Value, words: &str) {
         let line = if self.json { document.to_string() } else { words.to_owned() };
         let _ = writeln!(std::io::stdout().lock(), "{line}");

@@ -3,16 +3,21 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
+use futures_util::task::AtomicWaker;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::client::{ClientError, Pulse};
+use super::client::{Client, ClientError, Pulse};
 use crate::body::BodyError;
+use crate::clock::{Clock, Sleep, SystemClock};
 use crate::disk::{self, Draft};
 use crate::egress::{Answer, Outgoing};
 use crate::tasks::blocking;
@@ -67,9 +72,53 @@ impl Source {
         Ok(Self { from: Box::new(file), length })
     }
 
-    /// The source as a request's body.
-    pub fn body(self, pulse: Pulse, bar: ProgressBar) -> Outgoing {
-        Sending { from: self.from, left: self.length, pulse, bar }.boxed_unsync()
+    /// A request that sends the source.
+    ///
+    /// # Errors
+    /// When the path is no path.
+    pub fn post(
+        self,
+        client: &Client,
+        path: &str,
+        (pulse, bar): (&Pulse, &ProgressBar),
+    ) -> Result<Request<Outgoing>, ClientError> {
+        let long = self.length.is_none_or(|length| length > LONG);
+        let word = (long && client.asks_first()).then(Word::default);
+        let waiting = word.clone().map(|word| (word, SystemClock.sleep(UNASKED)));
+        let (pulse, bar) = (pulse.clone(), bar.clone());
+        let body = Sending { from: self.from, left: self.length, pulse, bar, waiting };
+        let mut request = client.request(Method::POST, path, body.boxed_unsync())?;
+        if let Some(word) = word {
+            let expect = HeaderValue::from_static("100-continue");
+            request.headers_mut().insert(header::EXPECT, expect);
+            hyper::ext::on_informational(&mut request, move |answer| {
+                if answer.status() == StatusCode::CONTINUE {
+                    word.say();
+                }
+            });
+        }
+        Ok(request)
+    }
+}
+
+/// A body beyond this waits until it is asked for, bytes: a shorter one is on its way at once.
+const LONG: u64 = 256 << 10;
+/// It goes out unasked after this: not every proxy passes the question on.
+const UNASKED: Duration = Duration::from_secs(2);
+
+/// The gateway's word that it wants the body (100 Continue, RFC 9110, section 10.1.1).
+#[derive(Clone, Default)]
+struct Word(Arc<(AtomicBool, AtomicWaker)>);
+
+impl Word {
+    fn say(&self) {
+        self.0.0.store(true, Ordering::Release);
+        self.0.1.wake();
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.1.register(cx.waker());
+        if self.0.0.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -79,6 +128,7 @@ struct Sending {
     left: Option<u64>,
     pulse: Pulse,
     bar: ProgressBar,
+    waiting: Option<(Word, Sleep)>,
 }
 
 impl Body for Sending {
@@ -87,9 +137,15 @@ impl Body for Sending {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if let Some((word, unasked)) = &mut this.waiting {
+            if word.poll(cx).is_pending() && unasked.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.waiting = None;
+        }
         let most =
             this.left.map_or(PIECE, |left| PIECE.min(usize::try_from(left).unwrap_or(PIECE)));
         if most == 0 {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,8 +142,8 @@ impl Listener {
         within(&*self.clock, drain, self.connections.idle()).await;
     }
 
-    /// Head fields are at most 100, hyper's own number (431 beyond): to name it here would make every
-    /// request allocate for them.
+    /// Head fields are at most 100, hyper's own number (431 beyond): to name it here would make
+    /// every request allocate for them.
     fn builder(&self) -> Builder<Spawner> {
         let mut builder = Builder::new(Spawner(self.connections.clone()));
         builder
@@ -244,12 +245,14 @@ fn serving(
     hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let (router, peer, watch) = (router.clone(), peer.clone(), watch.clone());
         let (busy, version, kill) = (line.begin(), request.version(), peer.kill.clone());
-        async move {
+        // Boxed, so that a connection between two requests holds none of it.
+        let answering: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
             let mut request: Request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             let Ok(response) = router.oneshot(request).await;
             Ok::<_, Infallible>(busy.ride(response, version, &watch, &kill))
-        }
+        });
+        answering
     })
 }
 

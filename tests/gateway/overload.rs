@@ -91,12 +91,13 @@ fn carries_on(gateway: &TestGateway, what: &str, few: usize, bytes: &[u8]) {
         grown >> 10,
     ));
     assert!(grown < 64 << 20, "{grown} bytes more");
-    // Beside other tests and other work the figures mean less: they are held to in a run of their own.
-    let (share, margin) = if is_long_tier() { (0.8, MARGIN) } else { (0.4, WAIT) };
+    // Beside other tests and other work the figures mean less: they are held to in a run of its
+    // own.
+    let share = if is_long_tier() { 0.8 } else { 0.4 };
     let kept = beyond.per_second() / peak.per_second();
     assert!(kept >= share, "{kept:.2} of the peak is left");
-    if let Some(late) = at(99) {
-        assert!(late <= WAIT + margin, "refused after {late:?}");
+    if let Some(late) = at(99).filter(|_| is_long_tier()) {
+        assert!(late <= WAIT + MARGIN, "refused after {late:?}");
     }
     gateway.is_empty_again();
 }
@@ -145,7 +146,7 @@ fn a_full_budget_refuses_after_its_wait_and_not_before() {
                 assert_eq!(head.status, 503);
                 assert!(head.header("retry-after").is_some());
                 let took = asked.elapsed();
-                assert!(took < WAIT * 2, "refused after {took:?}");
+                assert!(took < WAIT * 4, "refused after {took:?}");
                 soonest.fetch_min(took.as_millis() as usize, Ordering::Relaxed);
             });
         }

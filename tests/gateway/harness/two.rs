@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -19,6 +19,8 @@ pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
 const PATIENCE: Duration = Duration::from_secs(40);
+/// No connection of a test lives longer, however lively it is.
+const LIFE: Duration = Duration::from_secs(90);
 
 /// A frame that came in.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ pub struct Frame {
 /// A connection that speaks HTTP/2 without having been asked to (prior knowledge).
 pub struct Two {
     stream: TcpStream,
+    opened: Instant,
 }
 
 /// A frame's bytes.
@@ -88,7 +91,7 @@ impl Two {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        let mut two = Self { stream };
+        let mut two = Self { stream, opened: Instant::now() };
         let mut payload = Vec::new();
         for (identifier, value) in settings {
             payload.extend_from_slice(&identifier.to_be_bytes());
@@ -126,6 +129,7 @@ impl Two {
 
     /// The next frame; `None` when the connection ends. Silence fails the test.
     pub fn next(&mut self) -> Option<Frame> {
+        assert!(self.opened.elapsed() < LIFE, "the gateway does not end this connection");
         let mut head = [0; 9];
         self.fill(&mut head)?;
         let [a, b, c, kind, flags, stream @ ..] = head;
