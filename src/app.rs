@@ -11,11 +11,12 @@ use crate::entropy::{Entropy, Machine};
 use crate::jail::Zygote;
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::policy::Policy;
+use crate::store::S3Options;
 
 mod check;
 mod gateway;
 
-pub use check::examine;
+pub use check::{ask_storage, examine};
 pub use gateway::{Gateway, StartError, Stopped};
 
 /// Everything the operator sets, as plain values.
@@ -41,6 +42,8 @@ pub struct Settings {
     pub accept: Accept,
     /// The embedded default accepts every limit by itself, and says so once.
     pub accept_all: bool,
+    /// Whether services on loopback may be called without TLS: for tests.
+    pub insecure_loopback: bool,
     pub policy: Policy,
 }
 
@@ -58,6 +61,7 @@ pub struct Workers {
 pub enum Place {
     Memory,
     Local { dir: PathBuf, max_bytes: u64 },
+    S3(S3Options),
 }
 
 /// Who keeps the epoch keys.

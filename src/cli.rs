@@ -35,7 +35,7 @@ pub enum Command {
         /// The settings file
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Also asks remote storage. This version has none to ask
+        /// Also asks remote storage: its region, versions, locks and copies
         #[arg(long)]
         online: bool,
     },

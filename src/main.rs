@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
-use dayfly::app::{Gateway, Seams, Settings, Stopped, examine};
+use dayfly::app::{Gateway, Seams, Settings, Stopped, ask_storage, examine};
 use dayfly::cli::{Arguments, Command, KeyCommand, NewKey};
 use dayfly::clock::SystemClock;
 use dayfly::config::{self, Embedded, Loaded, Raw};
@@ -200,7 +200,12 @@ fn check(config: Option<&Path>, online: bool) -> anyhow::Result<ExitCode> {
         None => (settings(None, None)?.settings, "# the embedded default\n".to_owned(), Vec::new()),
     };
     say(&format!("{shown}\n"))?;
-    let findings = examine(&settings, ProcessKeyring::prepare());
+    let mut findings = examine(&settings, ProcessKeyring::prepare());
+    if online {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        findings.push(runtime.block_on(ask_storage(&settings, clock, entropy)));
+    }
     for finding in &findings {
         let mark = match finding.standing {
             Standing::Fine => "ok",
@@ -211,9 +216,6 @@ fn check(config: Option<&Path>, online: bool) -> anyhow::Result<ExitCode> {
     }
     for note in notes {
         say(&format!("{:<9} {note}\n", "note"))?;
-    }
-    if online {
-        say(&format!("{:<9} {:<11} no remote storage is configured\n", "ok", "online"))?;
     }
     if findings.iter().any(|finding| finding.standing == Standing::Refused) {
         say("\nrefused: `dayfly serve` would not start\n")?;

@@ -137,6 +137,8 @@ slugs! {
         "Wait as long as Retry-After says, then send the request again.";
     ShuttingDown "shutting-down" 503 "The gateway is stopping"
         "It takes nothing new in. Ask another instance, or wait for its successor.";
+    StorageUnfit "storage-unfit" 503 "The storage is not fit to take files in"
+        "What it reports of itself has changed, so nothing new is stored. What it holds can still be read and ends on time.";
     StorageFull "storage-full" 507 "The temporary storage is full"
         "Nothing was kept. Try again when files have expired.";
 }

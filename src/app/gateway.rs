@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
@@ -16,6 +17,7 @@ use crate::budget::Budget;
 use crate::clock::{Clock, within};
 use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, private_dir};
+use crate::egress::Egress;
 use crate::entropy::{EntropyError, random};
 use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
 use crate::jail::{Jail, JailError, Limits, Zygote};
@@ -29,7 +31,7 @@ use crate::receipt::Evidence;
 use crate::region::Region;
 use crate::secret::{Slab, SlabError};
 use crate::shred::Shredder;
-use crate::store::{LocalStore, MemoryStore, Store};
+use crate::store::{LocalStore, MemoryStore, S3Error, S3Parts, S3Store, Store, Unfit};
 use crate::table::{Idempotency, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::Vault;
@@ -42,6 +44,10 @@ const RUNS_PER_WORKER: usize = 8;
 pub enum StartError {
     #[error("vault.local.dir: {0}")]
     Spool(#[source] SpoolError),
+    #[error("vault.s3: {0}")]
+    S3(#[source] S3Error),
+    #[error("vault.s3: {0}")]
+    Bucket(#[source] Unfit),
     #[error("state.dir: {0}")]
     State(#[source] SpoolError),
     #[error(transparent)]
@@ -87,6 +93,7 @@ pub struct Gateway {
     pipeline: Arc<Pipeline>,
     keys: Arc<Keys>,
     vault: Arc<Vault>,
+    far: Option<S3Store>,
     budget: Budget,
     tasks: Tasks,
     shutdown: Shutdown,
@@ -103,6 +110,7 @@ struct Core {
     pages: &'static str,
     vault: Arc<Vault>,
     store_name: &'static str,
+    far: Option<S3Store>,
     pipeline: Pipeline,
     tasks: Tasks,
     shutdown: Shutdown,
@@ -120,6 +128,9 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let handle = metrics::install().map_err(|_| StartError::Metrics)?;
         let core = Core::build(&settings, &seams)?;
+        if let Some(far) = &core.far {
+            far.check().await.map_err(StartError::Bucket)?;
+        }
         let Seams { clock, entropy, zygote, .. } = seams;
         let room = core.room(&settings, zygote)?;
         let cors_origins = settings.cors_origins.clone();
@@ -158,6 +169,7 @@ impl Gateway {
             pipeline: Arc::new(core.pipeline),
             keys: core.keys,
             vault: core.vault,
+            far: core.far,
             budget: core.budget,
             tasks: core.tasks,
             shutdown: core.shutdown,
@@ -187,6 +199,11 @@ impl Gateway {
     pub async fn run(self) -> Stopped {
         self.tasks.spawn(self.pipeline.clone().sweep_forever());
         self.tasks.spawn(self.pipeline.clone().drain());
+        // Deletes in a bucket take a network's time.
+        let patience = Duration::from_secs(if self.far.is_some() { 30 } else { 5 });
+        if let Some(far) = self.far {
+            self.tasks.spawn(far.watch());
+        }
         let connections: Vec<Tasks> =
             self.listeners.iter().map(|listener| listener.connections.clone()).collect();
         let serving: Vec<_> =
@@ -199,7 +216,6 @@ impl Gateway {
         }
         self.pipeline.forget_all();
         drop(self.rules);
-        let patience = std::time::Duration::from_secs(5);
         within(&*self.clock, patience, self.pipeline.cleaned()).await;
         let panicked = connections.iter().map(Tasks::panicked).sum::<u64>();
         Stopped {
@@ -226,7 +242,15 @@ impl Core {
         let here = settings.policy.here;
         // Half of the memory may rest: the other half is for bytes on their way.
         let memory = MemoryStore::new(here, settings.memory_bytes / 2);
-        let store = store(&settings.store, here, &memory)?;
+        let (tasks, shutdown) = (Tasks::default(), Shutdown::default());
+        let parts = || S3Parts {
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            egress: Egress::new(clock.clone(), tasks.clone(), settings.insecure_loopback),
+            tasks: tasks.clone(),
+            budget: budget.clone(),
+        };
+        let (store, far) = store(&settings.store, here, &memory, parts)?;
         let store_name = store.name();
         let vault = Arc::new(Vault::new(
             clock.clone(),
@@ -238,7 +262,6 @@ impl Core {
         ));
         let table = Arc::new(Table::default());
         let evidence = Arc::new(Evidence::new(clock.clone(), entropy.clone(), settings.receipts));
-        let (tasks, shutdown) = (Tasks::default(), Shutdown::default());
         let (shredder, cleaner) = Shredder::new(
             clock.clone(),
             keys.clone(),
@@ -261,7 +284,19 @@ impl Core {
             runs: settings.workers.count.unwrap_or_else(cores).get() * RUNS_PER_WORKER,
             min_rate: settings.min_rate,
         });
-        Ok(Self { clock, budget, pool, keys, pages, vault, store_name, pipeline, tasks, shutdown })
+        Ok(Self {
+            clock,
+            budget,
+            pool,
+            keys,
+            pages,
+            vault,
+            store_name,
+            far,
+            pipeline,
+            tasks,
+            shutdown,
+        })
     }
 
     /// Somebody to look after slow readers.
@@ -357,12 +392,22 @@ fn keeper(
     })
 }
 
-fn store(place: &Place, here: Region, memory: &MemoryStore) -> Result<Arc<dyn Store>, StartError> {
+/// The store, and once more as what it is if it is far away and has to be watched.
+fn store(
+    place: &Place,
+    here: Region,
+    memory: &MemoryStore,
+    parts: impl FnOnce() -> S3Parts,
+) -> Result<(Arc<dyn Store>, Option<S3Store>), StartError> {
     Ok(match place {
-        Place::Memory => Arc::new(memory.clone()),
+        Place::Memory => (Arc::new(memory.clone()), None),
         Place::Local { dir, max_bytes } => {
             let spool = Spool::open(dir).map_err(StartError::Spool)?;
-            Arc::new(LocalStore::new(here, spool, *max_bytes))
+            (Arc::new(LocalStore::new(here, spool, *max_bytes)), None)
+        }
+        Place::S3(options) => {
+            let far = S3Store::new(here, options, parts()).map_err(StartError::S3)?;
+            (Arc::new(far.clone()), Some(far))
         }
     })
 }

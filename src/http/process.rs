@@ -61,7 +61,12 @@ pub(super) async fn run(
     let names: Vec<String> = steps.names().map(str::to_owned).collect();
     let plan = steps.prepare(&query.into_pairs(), password(&request)?.as_ref())?;
     let declared = declared(&request);
-    let ask = Ask { region: region.as_deref(), ttl: None, declared_bytes: declared, steps: &names };
+    let ask = Ask {
+        region: region.as_deref(),
+        declared_bytes: declared,
+        steps: &names,
+        ..Ask::default()
+    };
     let decided = caller.rules.policy.decide(&caller.tenant, &ask);
     let terms = decided.map_err(|refusal| elsewhere(refusal, &request))?;
     let mut digester = Digester::default();

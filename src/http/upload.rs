@@ -166,7 +166,7 @@ fn wish(caller: &Caller, request: &Request, path_name: Option<String>) -> Result
         ttl: query.get("ttl").map(ttl).transpose()?,
         // A multipart body is longer than its files, and each of them is measured for itself.
         declared_bytes: declared.filter(|_| boundary.is_none()),
-        steps: &[],
+        ..Ask::default()
     };
     let downloads = query.get("downloads").map(downloads).transpose()?;
     let decided = caller.rules.policy.decide(&caller.tenant, &ask);
