@@ -33,6 +33,7 @@ mod files;
 mod guard;
 mod leftover;
 mod pages;
+mod policy;
 mod problem;
 mod process;
 mod query;
@@ -135,6 +136,8 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(about::regions))
         .routes(routes!(about::whoami))
         .routes(routes!(about::status))
+        .routes(routes!(policy::show))
+        .routes(routes!(policy::explain))
         .routes(routes!(pages::openapi))
         .routes(routes!(pages::docs))
         .routes(routes!(pages::problems))

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use dayfly::app::{Gateway, Seams, Settings, Stopped, ask_storage, examine};
-use dayfly::cli::{Arguments, Command, KeyCommand, NewKey};
-use dayfly::clock::SystemClock;
+use dayfly::cli::{Arguments, Command, Explain, KeyCommand, NewKey};
+use dayfly::clock::{SystemClock, parse_span};
 use dayfly::config::{self, Embedded, Loaded, Raw};
 use dayfly::entropy::{SystemEntropy, SystemMachine};
 use dayfly::jail::{self, Role, Zygote};
 use dayfly::keyring::{ProcessKeyring, Unusable};
 use dayfly::ops::{Running, Standing};
-use dayfly::policy::Policy;
-use dayfly::{disk, http, process, secret};
+use dayfly::policy::{Ask, Policy};
+use dayfly::{disk, http, process, secret, wire};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The settings or the machine cannot keep the promise (sysexits.h, EX_CONFIG).
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve { config, listen } => serve(config.as_deref(), listen),
         Command::Check { config, online } => check(config.as_deref(), online),
+        Command::Explain(asked) => explain(&asked),
         Command::Drain { pid } => drain(pid),
         Command::Key { command: KeyCommand::New { tenant, roles, id } } => {
             new_key(&tenant, &roles, id.as_deref())
@@ -222,6 +223,42 @@ fn check(config: Option<&Path>, online: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(REFUSED));
     }
     say("\nready: `dayfly serve` would start\n")
+}
+
+/// Says what the policy of these settings would decide, with the code that decides it.
+fn explain(asked: &Explain) -> anyhow::Result<ExitCode> {
+    let policy = settings(asked.config.as_deref(), None)?.settings.policy;
+    let name = asked.tenant.as_str();
+    let tenant = policy.tenants.get(name);
+    let tenant = tenant.ok_or_else(|| anyhow!("there is no [tenants.{name}] table"))?;
+    let steps = policy.expand(&asked.steps);
+    let known = |step: &&String| {
+        process::BUILT_IN.contains(&step.as_str()) || policy.processors.contains_key(*step)
+    };
+    if let Some(step) = steps.iter().find(|step| !known(step)) {
+        return Err(anyhow!("there is no processor {step}"));
+    }
+    let span = |text: &str| parse_span(text).ok_or_else(|| anyhow!("--ttl is like 90s or 4h"));
+    let ask = Ask {
+        region: asked.region.as_deref(),
+        ttl: asked.ttl.as_deref().map(span).transpose()?,
+        declared_bytes: asked.size,
+        steps: &steps,
+        source: asked.source.as_deref().filter(|source| !["upload", "file"].contains(source)),
+        deliver: asked.deliver.as_deref(),
+        webhook: asked.webhook.as_deref(),
+    };
+    let said = wire::Explanation::of(&policy.explain(name, tenant, &ask), Some(&policy.places));
+    if asked.json {
+        return say(&format!("{}\n", serde_json::to_string(&said)?));
+    }
+    let region = said.region.as_deref().unwrap_or("no such region");
+    say(&format!("{} ({region})\n", said.decision))?;
+    for reason in &said.reasons {
+        let from = reason.from.as_deref().unwrap_or_default();
+        say(&format!("  {:<9} {:<17} {from}\n", reason.result, reason.rule))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Asks a running gateway to take nothing new in, and returns when it has ended.

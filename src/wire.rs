@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod policy;
+pub use policy::{Explain, Explanation, Policy, PolicyRegion, PolicyTenant, Reason};
+
 /// A file, as its owner sees it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct File {

@@ -115,6 +115,16 @@ impl Policy {
         self.judge(tenant, ask, &mut |_, _, _| {}).0
     }
 
+    /// Steps as they would run: a pipeline stands for its own.
+    #[must_use]
+    pub fn expand(&self, steps: &[String]) -> Vec<String> {
+        let each = steps.iter().flat_map(|step| match self.pipelines.get(step) {
+            Some(pipeline) => pipeline.clone(),
+            None => vec![step.clone()],
+        });
+        each.collect()
+    }
+
     /// Decides as [`Policy::decide`] does, and says why. `name` is the tenant's, for the settings'
     /// keys.
     #[must_use]

@@ -343,3 +343,6 @@ impl Store for S3Store {
         self.0.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
