@@ -19,6 +19,9 @@ use dayfly::ops::{Running, Standing};
 use dayfly::policy::{Ask, Policy};
 use dayfly::{disk, http, process, secret, wire};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The settings or the machine cannot keep the promise (sysexits.h, EX_CONFIG).
 const REFUSED: u8 = 78;
@@ -173,7 +176,13 @@ fn logging(settings: &Settings) {
         .with_target(false)
         .with_ansi(false)
         .with_writer(std::io::stderr);
-    if settings.log_json { log.json().init() } else { log.init() }
+    // Only our own lines: what other crates say of a request is not ours to write down.
+    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), settings.log_level);
+    if settings.log_json {
+        log.json().finish().with(ours).init();
+    } else {
+        log.finish().with(ours).init();
+    }
 }
 
 fn greet(gateway: &Gateway, key: &NewKey, accepted: &[String]) -> anyhow::Result<()> {

@@ -78,7 +78,8 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.pipeline.census().overdue > 0 {
         reasons.push("files are alive past their deadline");
     }
-    let unfit = admin.pipeline.standing().unfit.map(|unfit| format!("nothing is taken in: {unfit}"));
+    let unfit =
+        admin.pipeline.standing().unfit.map(|unfit| format!("nothing is taken in: {unfit}"));
     reasons.extend(unfit.as_deref());
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -45,9 +45,9 @@ pub enum StartError {
     #[error("vault.local.dir: {0}")]
     Spool(#[source] SpoolError),
     #[error("vault.s3: {0}")]
-    S3(#[source] S3Error),
+    S3(S3Error),
     #[error("vault.s3: {0}")]
-    Bucket(#[source] Unfit),
+    Bucket(Unfit),
     #[error("state.dir: {0}")]
     State(#[source] SpoolError),
     #[error(transparent)]

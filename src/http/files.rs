@@ -276,7 +276,10 @@ fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
     }
 }
 
-pub(super) async fn read_json<T: serde::de::DeserializeOwned>(gate: &Gate, body: Body) -> Result<T, Problem> {
+pub(super) async fn read_json<T: serde::de::DeserializeOwned>(
+    gate: &Gate,
+    body: Body,
+) -> Result<T, Problem> {
     let bytes = body::small(body, MOST_JSON, &*gate.clock).await?;
     serde_json::from_slice(&bytes).map_err(|_| {
         Problem::because(Slug::BadRequest, "The body is not the JSON object this request takes.")

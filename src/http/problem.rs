@@ -183,10 +183,9 @@ impl From<Refusal> for Problem {
             Refusal::StepNotPermitted => {
                 Self::because(Slug::NotPermitted, "The step is not one of the tenant's.")
             }
-            Refusal::SourceNotPermitted => Self::because(
-                Slug::NotPermitted,
-                "The storage service is not one of the tenant's.",
-            ),
+            Refusal::SourceNotPermitted => {
+                Self::because(Slug::NotPermitted, "The storage service is not one of the tenant's.")
+            }
             Refusal::DeliveryNotPermitted => Self::because(
                 Slug::NotPermitted,
                 "The place of delivery is not one of the tenant's.",

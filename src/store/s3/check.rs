@@ -70,6 +70,20 @@ fn told<T, E: ProvideErrorMetadata>(sent: Result<T, SdkError<E>>) -> Result<T, F
     sent.map_err(|error| Fault::of(&error))
 }
 
+/// Some servers answer in an element of another name than AWS does, which the SDK does not read. The
+/// status inside is the same word for all.
+fn loosely<E>(error: &SdkError<E>) -> Option<&'static str> {
+    let answer = error.raw_response().filter(|answer| answer.status().is_success())?;
+    let body = std::str::from_utf8(answer.body().bytes()?).ok()?;
+    let said = |word: &str| body.contains(&format!("<Status>{word}</Status>"));
+    match (body.contains("Versioning"), said("Enabled"), said("Suspended")) {
+        (false, ..) => None,
+        (true, true, _) => Some("on"),
+        (true, false, true) => Some("suspended"),
+        (true, false, false) => (!body.contains("Status")).then_some("off"),
+    }
+}
+
 impl Bucket {
     /// Asks for everything that decides whether the bucket can forget.
     ///
@@ -101,9 +115,8 @@ impl Bucket {
 
     /// GetBucketLocation first; HeadBucket's header where a server does not offer it.
     async fn region(&self, wanted: &str) -> Result<Option<String>, Unfit> {
-        let location = || async {
-            told(self.client.get_bucket_location().bucket(&self.name).send().await)
-        };
+        let location =
+            || async { told(self.client.get_bucket_location().bucket(&self.name).send().await) };
         let head = || async { told(self.client.head_bucket().bucket(&self.name).send().await) };
         let refused = |fault: Fault, right: &'static str| match fault {
             Fault::NoBucket | Fault::Missing => Unfit::Absent { region: wanted.to_owned() },
@@ -130,14 +143,17 @@ impl Bucket {
 
     async fn versioning(&self) -> Result<&'static str, Unfit> {
         let ask = || async {
-            told(self.client.get_bucket_versioning().bucket(&self.name).send().await)
+            match self.client.get_bucket_versioning().bucket(&self.name).send().await {
+                Ok(answer) => Ok(match answer.status {
+                    None => "off",
+                    Some(BucketVersioningStatus::Suspended) => "suspended",
+                    Some(_) => "on",
+                }),
+                Err(error) => loosely(&error).ok_or_else(|| Fault::of(&error)),
+            }
         };
         match self.retry.run(ask).await {
-            Ok(answer) => Ok(match answer.status {
-                None => "off",
-                Some(BucketVersioningStatus::Suspended) => "suspended",
-                Some(_) => "on",
-            }),
+            Ok(state) => Ok(state),
             Err(Fault::NotOffered) => Ok("not-offered"),
             Err(fault) => Err(failed(fault, "versioning", "s3:GetBucketVersioning")),
         }
@@ -149,21 +165,19 @@ impl Bucket {
         };
         match self.retry.run(ask).await {
             Ok(answer) => {
-                let set = answer.object_lock_configuration.and_then(|lock| lock.object_lock_enabled);
+                let set =
+                    answer.object_lock_configuration.and_then(|lock| lock.object_lock_enabled);
                 Ok(if set == Some(ObjectLockEnabled::Enabled) { "on" } else { "off" })
             }
             Err(Fault::NotSet | Fault::Missing) => Ok("off"),
             Err(Fault::NotOffered) => Ok("not-offered"),
-            Err(fault) => {
-                Err(failed(fault, "object lock", "s3:GetBucketObjectLockConfiguration"))
-            }
+            Err(fault) => Err(failed(fault, "object lock", "s3:GetBucketObjectLockConfiguration")),
         }
     }
 
     async fn replication(&self) -> Result<&'static str, Unfit> {
-        let ask = || async {
-            told(self.client.get_bucket_replication().bucket(&self.name).send().await)
-        };
+        let ask =
+            || async { told(self.client.get_bucket_replication().bucket(&self.name).send().await) };
         match self.retry.run(ask).await {
             Ok(answer) => {
                 let rules = answer.replication_configuration.map_or(0, |set| set.rules.len());
@@ -219,7 +233,8 @@ impl Bucket {
             Err(Fault::NotSet | Fault::Missing | Fault::NotOffered) => Vec::new(),
             Err(fault) => return Err(failed(fault, "grants", "s3:GetBucketAcl")),
         };
-        let everybody = |uri: &str| uri.ends_with("/AllUsers") || uri.ends_with("/AuthenticatedUsers");
+        let everybody =
+            |uri: &str| uri.ends_with("/AllUsers") || uri.ends_with("/AuthenticatedUsers");
         let open = grants.iter().any(|grant| {
             let group = grant.grantee.as_ref().and_then(|who| who.uri.as_deref());
             group.is_some_and(everybody) && grant.permission != Some(Permission::ReadAcp)

@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_run_knows_its_own_its_living_sibling_and_the_dead() {
-        let (one, other) = (Home::take(&SystemEntropy).unwrap(), Home::take(&SystemEntropy).unwrap());
+        let (one, other) =
+            (Home::take(&SystemEntropy).unwrap(), Home::take(&SystemEntropy).unwrap());
         let name = |home: &Home| home.name(&SystemEntropy).unwrap();
         let (mine, theirs) = (name(&one), name(&other));
         let now = Wall::from_unix(Duration::from_secs(1_800_000_000));

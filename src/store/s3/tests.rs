@@ -66,6 +66,7 @@ pub(crate) fn real() -> Option<S3Store> {
 }
 
 #[path = "../../../tests/gateway/harness/bucket.rs"]
+#[expect(clippy::disallowed_methods, reason = "it stands for a server beside the gateway")]
 #[expect(dead_code, reason = "the tests of the whole gateway use the rest")]
 mod bucket_stub;
 

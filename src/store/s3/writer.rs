@@ -151,7 +151,9 @@ impl Session {
         loop {
             match self.next(&mut sending).await? {
                 None => return Err(None),
-                Some(Order::Part(frames, slot)) => self.part(frames, Some(slot), &mut sending).await?,
+                Some(Order::Part(frames, slot)) => {
+                    self.part(frames, Some(slot), &mut sending).await?
+                }
                 Some(Order::Commit(last, answer)) => {
                     let committed = self.commit(last, &mut sending).await;
                     let told = match committed {

@@ -41,7 +41,7 @@ pub enum Wrong {
     /// To somewhere else.
     Redirect(u16, SocketAddr),
     /// A part is called by another name than it is known by.
-    WrongTag,
+    OtherTag,
     /// It is done, but the answer is an error.
     Lost,
 }
@@ -251,7 +251,7 @@ fn answer(shared: &Shared, reader: &mut BufReader<TcpStream>) -> Option<()> {
             let place = format!("Location: http://{to}{}\r\n", request.path);
             send(stream, &request, status, &place, error("PermanentRedirect").as_bytes())
         }
-        Some(Wrong::WrongTag) => {
+        Some(Wrong::OtherTag) => {
             let (status, headers, out) = perform(shared, &request, call, body, true);
             send(stream, &request, status, &headers, &out)
         }
@@ -290,7 +290,7 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Request> {
 impl Request {
     fn call(&self) -> Call {
         let in_parts = self.query.contains("uploadId=");
-        let object = self.path.matches('/').count() > 1;
+        let object = !self.key().is_empty();
         match self.method.as_str() {
             "PUT" if in_parts => Call::Part,
             "PUT" if object => Call::Put,
@@ -367,9 +367,8 @@ fn perform(
             let id = format!("upload-{}", state.next);
             state.uploads.insert(id.clone(), Upload { key, ..Upload::default() });
             let said = format!("<UploadId>{id}</UploadId>");
-            let said = format!(
-                "<InitiateMultipartUploadResult>{said}</InitiateMultipartUploadResult>"
-            );
+            let said =
+                format!("<InitiateMultipartUploadResult>{said}</InitiateMultipartUploadResult>");
             ok(String::new(), said)
         }
         Call::Part => {
@@ -431,7 +430,7 @@ fn about(state: &State, request: &Request) -> Performed {
     let query = request.query.as_str();
     let time = "2026-01-01T00:00:00.000Z";
     let ok = |body: String| (200, String::new(), body.into_bytes());
-    if request.method == "HEAD" && request.path.matches('/').count() > 1 {
+    if request.method == "HEAD" && !request.key().is_empty() {
         return match state.objects.get(&request.key()) {
             Some(object) => (200, format!("X-Length: {}\r\n", object.len()), Vec::new()),
             None => (404, String::new(), Vec::new()),
