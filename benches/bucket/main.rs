@@ -1,7 +1,6 @@
 //! What a sealed upload into a bucket costs, beside boto3 putting the same bytes in the clear.
 //!
-//! Both speak to a server on loopback that counts bodies and throws them away: 8 bodies of 256 MiB at
-//! once. CPU is the sender's own, per GiB; memory is its peak. `cargo bench --bench bucket` needs
+//! Both speak to a server on loopback that throws bodies away: 8 of 256 MiB at once. CPU is the sender's own, per GiB; memory is its peak. `cargo bench --bench bucket` needs
 //! boto3, which `tests/run` does not install: `target/python/bin/pip install boto3`.
 //! DAYFLY_BENCH_BIN names another build of the gateway, DAYFLY_BENCH_MIB a smaller body.
 

@@ -1,7 +1,7 @@
 //! Weighing a request: every rule says its word, the first that refuses decides.
 //!
-//! There is one set of rules. Deciding listens only to the outcome; explaining writes down what each
-//! rule said and where it stands in the settings.
+//! There is one set of rules. Deciding listens only to the outcome; explaining writes down what
+//! each rule said and where it stands in the settings.
 
 use std::time::Duration;
 

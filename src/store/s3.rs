@@ -173,8 +173,8 @@ impl S3Store {
         }
     }
 
-    /// Removes what nobody owns: unfinished uploads and objects of runs that have ended, and of this
-    /// one what no file or writer knows.
+    /// Removes what nobody owns: unfinished uploads and objects of runs that have ended, and of
+    /// this one what no file or writer knows.
     async fn sweep(&self) -> Result<(), Fault> {
         let inner = &self.0;
         let mut failed = None;

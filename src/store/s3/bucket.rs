@@ -194,7 +194,7 @@ impl Bucket {
             request.send().await.map(drop).map_err(|error| Fault::of(&error))
         };
         let Err(fault) = self.retry.run(complete).await else { return Ok(()) };
-        // An answer may have been lost on its way: the upload is then gone, and the object is there.
+        // An answer may have been lost on its way: then the upload is gone, the object there.
         let uncertain = matches!(fault, Fault::Busy | Fault::NoUpload);
         if uncertain && self.size(key).await == Ok(bytes) { Ok(()) } else { Err(fault) }
     }

@@ -70,8 +70,8 @@ fn told<T, E: ProvideErrorMetadata>(sent: Result<T, SdkError<E>>) -> Result<T, F
     sent.map_err(|error| Fault::of(&error))
 }
 
-/// Some servers answer in an element of another name than AWS does, which the SDK does not read. The
-/// status inside is the same word for all.
+/// Some servers answer in an element of another name than AWS does, which the SDK does not read.
+/// The status inside is the same word for all.
 fn loosely<E>(error: &SdkError<E>) -> Option<&'static str> {
     let answer = error.raw_response().filter(|answer| answer.status().is_success())?;
     let body = std::str::from_utf8(answer.body().bytes()?).ok()?;

@@ -2,8 +2,8 @@
 //!
 //! Several gateways may share a bucket and must not take each other's objects for leftovers. A
 //! *station* is a network namespace of one machine since its last start; a *run* is one process. A
-//! run holds an abstract socket named after itself for as long as it lives, which the kernel lets go
-//! with it: so a later run of the same station knows for certain that an earlier one has ended. Of
+//! run holds an abstract socket named after itself for as long as it lives, which the kernel lets
+//! go with it: so a later run of the same station knows for certain that an earlier one has ended. Of
 //! another station nothing is known but time: no file lives a day, so what is older is nobody's.
 
 use std::io;
@@ -22,8 +22,8 @@ use crate::entropy::{Entropy, EntropyError, random};
 
 /// What everything of ours begins with.
 pub(super) const ROOT: &str = "dayfly/";
-/// Nobody's, whoever wrote it: a life lasts at most 23 h 30 min, and a server refuses a signer whose
-/// clock is a quarter of an hour off.
+/// Nobody's, whoever wrote it: a life lasts at most 23 h 30 min, and a server refuses a signer
+/// whose clock is a quarter of an hour off.
 const DAY: Duration = Duration::from_hours(25);
 
 /// This process's place in the bucket.

@@ -42,7 +42,7 @@ impl Wire {
     async fn send(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let request =
             request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
-        // The SDK makes its addresses of a bucket's name and rules of its own. What it makes must be
+        // The SDK makes addresses of a bucket's name and rules of its own. What it makes must be
         // the bucket's origin: no other host ever sees a request.
         let asked = Origin::parse(&request.uri().to_string(), self.egress.insecure_loopback());
         if !asked.is_ok_and(|(origin, _)| origin == self.origin) {
