@@ -1,8 +1,9 @@
 //! What a sealed upload into a bucket costs, beside boto3 putting the same bytes in the clear.
 //!
-//! Both speak to a server on loopback that throws bodies away: 8 of 256 MiB at once. CPU is the sender's own, per GiB; memory is its peak. `cargo bench --bench bucket` needs
-//! boto3, which `tests/run` does not install: `target/python/bin/pip install boto3`.
-//! DAYFLY_BENCH_BIN names another build of the gateway, DAYFLY_BENCH_MIB a smaller body.
+//! Both speak to a server on loopback that throws bodies away: 8 of 256 MiB at once. CPU is the
+//! sender's own, per GiB; memory is its peak. `cargo bench --bench bucket` needs boto3, which
+//! `tests/run` does not install: `target/python/bin/pip install boto3`. DAYFLY_BENCH_BIN names
+//! another build of the gateway, DAYFLY_BENCH_MIB a smaller body.
 
 #![expect(
     clippy::disallowed_methods,

@@ -1,6 +1,7 @@
 //! Sealed bytes in a bucket: what the bucket shows, what it is asked, and what is left in it.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use crate::harness::{
     Answer, BadBucket, Call, Client, HERE, Moto, Setup, TestGateway, Trap, Wrong, eventually,
@@ -12,8 +13,13 @@ const REGION: &str = "eu-central-1";
 
 /// A gateway's settings over a bucket of a server on loopback.
 fn over(endpoint: &str, bucket: &str) -> Setup {
-    let secret = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bucket-secret");
-    std::fs::write(&secret, "test\n").unwrap();
+    // Written once: other tests read it at the same time.
+    static SECRET: OnceLock<PathBuf> = OnceLock::new();
+    let secret = SECRET.get_or_init(|| {
+        let secret = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bucket-secret");
+        std::fs::write(&secret, "test\n").unwrap();
+        secret
+    });
     let file = format!("\"{}\"", secret.display());
     Setup::new()
         .without("vault.local")

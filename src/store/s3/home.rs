@@ -3,8 +3,8 @@
 //! Several gateways may share a bucket and must not take each other's objects for leftovers. A
 //! *station* is a network namespace of one machine since its last start; a *run* is one process. A
 //! run holds an abstract socket named after itself for as long as it lives, which the kernel lets
-//! go with it: so a later run of the same station knows for certain that an earlier one has ended. Of
-//! another station nothing is known but time: no file lives a day, so what is older is nobody's.
+//! go with it: so a later run of the same station knows for certain that an earlier one has ended.
+//! Of another station nothing is known but time: no file lives a day, so what is older is nobody's.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
