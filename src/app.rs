@@ -14,12 +14,13 @@ use crate::keyring::{ProcessKeyring, Unusable};
 use crate::policy::Policy;
 use crate::process::Own;
 use crate::receipt::Access;
+use crate::store::S3Options;
 
 mod check;
 mod gateway;
 mod rights;
 
-pub use check::examine;
+pub use check::{ask_storage, examine};
 pub use gateway::{Gateway, StartError, Stopped};
 
 /// Everything the operator sets, as plain values.
@@ -72,6 +73,7 @@ pub struct Workers {
 pub enum Place {
     Memory,
     Local { dir: PathBuf, max_bytes: u64 },
+    S3(S3Options),
 }
 
 /// Who keeps the epoch keys.

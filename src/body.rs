@@ -42,6 +42,9 @@ pub enum BodyError {
     /// The store has no room left.
     #[error("the store is full")]
     StorageFull,
+    /// The store can no longer forget what it is given: never written to.
+    #[error("the store is not fit to take anything in")]
+    Unfit,
     /// The store rests in another region than the file: never written to.
     #[error("the store is of another region")]
     Region,

@@ -47,10 +47,12 @@ pub enum Command {
         /// The settings file
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Also asks remote storage. This version has none to ask
+        /// Also asks remote storage: its region, versions, locks and copies
         #[arg(long)]
         online: bool,
     },
+    /// Says what the policy would decide about a request, rule by rule, and where each rule stands
+    Explain(Box<Explain>),
     /// Asks the gateway here to take nothing new in, and waits until its last file has died
     Drain {
         /// Its process; needed where this user runs more than one
@@ -80,6 +82,41 @@ pub enum Command {
     /// Prints the OpenAPI document
     #[command(hide = true)]
     Openapi,
+}
+
+/// A request that might be made.
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    /// The settings file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Whose request it would be
+    #[arg(long, value_name = "NAME")]
+    pub tenant: String,
+    /// The region it would ask for
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// The storage service bytes would be pulled from
+    #[arg(long, value_name = "PROVIDER")]
+    pub source: Option<String>,
+    /// Steps to run, like text,scrub
+    #[arg(long, value_name = "STEPS", value_delimiter = ',')]
+    pub steps: Vec<String>,
+    /// The body's size
+    #[arg(long, value_name = "BYTES")]
+    pub size: Option<u64>,
+    /// The storage service a result would be delivered to
+    #[arg(long, value_name = "PROVIDER")]
+    pub deliver: Option<String>,
+    /// The host that would be told of the end
+    #[arg(long, value_name = "HOST")]
+    pub webhook: Option<String>,
+    /// The life that would be asked for, like 4h
+    #[arg(long, value_name = "SPAN")]
+    pub ttl: Option<String>,
+    /// The answer as JSON, as `POST /v1/policy/explain` gives it
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]

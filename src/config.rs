@@ -10,7 +10,9 @@ use crate::app::Settings;
 use crate::disk;
 
 mod access;
+mod credentials;
 mod embedded;
+mod places;
 mod processors;
 mod raw;
 mod rules;
@@ -50,7 +52,7 @@ pub struct Loaded {
 /// When it cannot be read or understood, or asks for what cannot be met.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let text = disk::read_text(path).map_err(|error| ConfigError::Unreadable(error.kind()))?;
-    parse(&text)
+    parse_named(&text, &path.display().to_string())
 }
 
 /// Checks settings given as text.
@@ -58,8 +60,23 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 /// # Errors
 /// When they cannot be understood, or ask for what cannot be met.
 pub fn parse(text: &str) -> Result<Loaded, ConfigError> {
+    parse_named(text, "settings")
+}
+
+fn parse_named(text: &str, file: &str) -> Result<Loaded, ConfigError> {
     let raw: Raw = toml::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
-    let (settings, notes) = typed::settings(&raw).map_err(ConfigError::Refused)?;
+    let places = places::places(text, file);
+    let settings = typed::settings(&raw);
+    let (mut settings, notes) = settings.map_err(|complaints| {
+        let complaints = complaints.into_iter().map(|complaint| {
+            // A complaint begins with its key.
+            let key = complaint.split(':').next().unwrap_or_default();
+            let line = places.nearest(key).map(|line| format!("line {line}: "));
+            line.unwrap_or_default() + &complaint
+        });
+        ConfigError::Refused(complaints.collect())
+    })?;
+    settings.policy.places = places;
     Ok(Loaded { settings, raw, notes })
 }
 

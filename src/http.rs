@@ -44,6 +44,7 @@ mod log;
 mod neighbour;
 mod pages;
 mod places;
+mod policy;
 mod problem;
 mod process;
 mod query;
@@ -163,6 +164,8 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(about::regions))
         .routes(routes!(about::whoami))
         .routes(routes!(about::status))
+        .routes(routes!(policy::show))
+        .routes(routes!(policy::explain))
         .routes(routes!(pages::openapi))
         .routes(routes!(pages::docs))
         .routes(routes!(pages::problems))

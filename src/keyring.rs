@@ -156,6 +156,8 @@ pub enum Doomed<'a> {
     KeysDestroyed(&'a KeysDestroyed),
     /// The segment never entered a record, and its commitment is forgotten.
     SegmentDiscarded,
+    /// This process never held a key for it: left by one that has ended, or by a broken write.
+    Orphan,
 }
 
 /// Why every key had to go.

@@ -7,7 +7,7 @@
 //!  client ──► http ──► intake ──► vault ──► process ──► vault ──► deliver ──► client
 //!                        ▲          │ seal / open                    │
 //!              policy decides       ▼                                ▼
-//!              before byte one    store (memory, local)            shred ──► receipt
+//!              before byte one    store (memory, local, s3)        shred ──► receipt
 //! ```
 //!
 //! # The rooms
@@ -21,7 +21,7 @@
 //! 5 flow       pipeline (the one place where the order of stages is written; the sweeper)
 //! 4 stages     shred   intake   process (one file per processor; the worker's entry)   deliver
 //! 3 keepers    policy   table (live files)   receipt (evidence)   vault (seal, open, placement)
-//! 2 edges      egress (the one HTTP client)   store (memory, local)   jail (starts and confines)
+//! 2 edges      egress (the one HTTP client)   store (memory, local, s3)   jail (starts, confines)
 //! 1 substance  file   job   problem (slug, status, title)   crypto (segment format)   keyring
 //! 0 words      clock   entropy   region   secret   metrics   tasks   disk   budget   body
 //! ```

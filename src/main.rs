@@ -8,16 +8,20 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
-use dayfly::app::{Gateway, Seams, Settings, Stopped, examine};
-use dayfly::cli::{Arguments, Command, KeyCommand, NewKey, Remote};
-use dayfly::clock::SystemClock;
+use dayfly::app::{Gateway, Seams, Settings, Stopped, ask_storage, examine};
+use dayfly::cli::{Arguments, Command, Explain, KeyCommand, NewKey, Remote};
+use dayfly::clock::{SystemClock, parse_span};
 use dayfly::config::{self, Embedded, Loaded, Raw};
 use dayfly::entropy::{SystemEntropy, SystemMachine};
 use dayfly::jail::{self, Holds, Role, Zygote};
 use dayfly::keyring::{ProcessKeyring, Unusable};
 use dayfly::ops::{Running, Standing};
-use dayfly::{disk, http, process, receipt, secret};
+use dayfly::policy::Ask;
+use dayfly::{disk, http, process, receipt, secret, wire};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The settings or the machine cannot keep the promise (sysexits.h, EX_CONFIG).
 const REFUSED: u8 = 78;
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve { config, listen } => serve(config.as_deref(), listen),
         Command::Check { config, online } => check(config.as_deref(), online),
+        Command::Explain(asked) => explain(&asked),
         Command::Drain { pid } => drain(pid),
         Command::Verify { file, log_key } => return verify(&file, log_key.as_deref()),
         Command::Key { command: KeyCommand::New { tenant, roles, id } } => {
@@ -181,7 +186,13 @@ fn logging(settings: &Settings) {
         .with_target(false)
         .with_ansi(false)
         .with_writer(std::io::stderr);
-    if settings.log_json { log.json().init() } else { log.init() }
+    // Only our own lines: what other crates say of a request is not ours to write down.
+    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), settings.log_level);
+    if settings.log_json {
+        log.json().finish().with(ours).init();
+    } else {
+        log.finish().with(ours).init();
+    }
 }
 
 fn greet(gateway: &Gateway, key: &NewKey, accepted: &[String]) -> anyhow::Result<()> {
@@ -210,7 +221,12 @@ fn check(config: Option<&Path>, online: bool) -> anyhow::Result<ExitCode> {
     };
     say(&format!("{shown}\n"))?;
     let holds = Zygote::start(&std::env::current_exe()?)?.examine()?;
-    let findings = examine(&settings, ProcessKeyring::prepare(), &holds);
+    let mut findings = examine(&settings, ProcessKeyring::prepare(), &holds);
+    if online {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        findings.push(runtime.block_on(ask_storage(&settings, clock, entropy)));
+    }
     for finding in &findings {
         let mark = match finding.standing {
             Standing::Fine => "ok",
@@ -222,14 +238,47 @@ fn check(config: Option<&Path>, online: bool) -> anyhow::Result<ExitCode> {
     for note in notes {
         say(&format!("{:<9} {note}\n", "note"))?;
     }
-    if online {
-        say(&format!("{:<9} {:<11} no remote storage is configured\n", "ok", "online"))?;
-    }
     if findings.iter().any(|finding| finding.standing == Standing::Refused) {
         say("\nrefused: `dayfly serve` would not start\n")?;
         return Ok(ExitCode::from(REFUSED));
     }
     say("\nready: `dayfly serve` would start\n")
+}
+
+/// Says what the policy of these settings would decide, with the code that decides it.
+fn explain(asked: &Explain) -> anyhow::Result<ExitCode> {
+    let policy = settings(asked.config.as_deref(), None)?.settings.policy;
+    let name = asked.tenant.as_str();
+    let tenant = policy.tenants.get(name);
+    let tenant = tenant.ok_or_else(|| anyhow!("there is no [tenants.{name}] table"))?;
+    let steps = policy.expand(&asked.steps);
+    let known = |step: &&String| {
+        process::BUILT_IN.contains(&step.as_str()) || policy.processors.contains_key(*step)
+    };
+    if let Some(step) = steps.iter().find(|step| !known(step)) {
+        return Err(anyhow!("there is no processor {step}"));
+    }
+    let span = |text: &str| parse_span(text).ok_or_else(|| anyhow!("--ttl is like 90s or 4h"));
+    let ask = Ask {
+        region: asked.region.as_deref(),
+        ttl: asked.ttl.as_deref().map(span).transpose()?,
+        declared_bytes: asked.size,
+        steps: &steps,
+        source: asked.source.as_deref().filter(|source| !["upload", "file"].contains(source)),
+        deliver: asked.deliver.as_deref(),
+        webhook: asked.webhook.as_deref(),
+    };
+    let said = wire::Explanation::of(&policy.explain(name, tenant, &ask), Some(&policy.places));
+    if asked.json {
+        return say(&format!("{}\n", serde_json::to_string(&said)?));
+    }
+    let region = said.region.as_deref().unwrap_or("no such region");
+    say(&format!("{} ({region})\n", said.decision))?;
+    for reason in &said.reasons {
+        let from = reason.from.as_deref().unwrap_or_default();
+        say(&format!("  {:<9} {:<17} {from}\n", reason.result, reason.rule))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Asks a running gateway to take nothing new in, and returns when it has ended.

@@ -21,6 +21,9 @@ names! {
     REGION_MISMATCHES "dayfly_region_mismatches_total";
     STORE_DELETE_FAILURES "dayfly_store_delete_failures_total";
     STORE_DELETES_PENDING "dayfly_store_deletes_pending";
+    STORE_RETRIES "dayfly_store_retries_total";
+    STORE_ORPHANS "dayfly_store_orphans_removed_total";
+    STORE_UNFIT "dayfly_store_unfit";
     BUDGET "dayfly_budget_bytes";
     BUDGET_USED "dayfly_budget_used_bytes";
     TASKS_PANICKED "dayfly_tasks_panicked_total";
@@ -58,6 +61,8 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         FILES_ACCEPTED,
         REGION_MISMATCHES,
         STORE_DELETE_FAILURES,
+        STORE_RETRIES,
+        STORE_ORPHANS,
         TASKS_PANICKED,
         UPLOAD_BYTES,
         DOWNLOAD_BYTES,
@@ -76,6 +81,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         OVERDUE_DELETIONS,
         OLDEST_LIVE,
         STORE_DELETES_PENDING,
+        STORE_UNFIT,
         BUDGET,
         BUDGET_USED,
         CONNECTIONS,
@@ -111,6 +117,9 @@ fn describe() {
     describe_counter!(REGION_MISMATCHES, "Writes refused: the store is of another region");
     describe_counter!(STORE_DELETE_FAILURES, "Deletes a store refused; each is tried again");
     describe_gauge!(STORE_DELETES_PENDING, "Blobs without keys that still wait to be deleted");
+    describe_counter!(STORE_RETRIES, "Requests to a far store that were sent once more");
+    describe_counter!(STORE_ORPHANS, "Objects and uploads without an owner that were removed");
+    describe_gauge!(STORE_UNFIT, "1 while the store takes nothing in: it can no longer forget");
     describe_gauge!(BUDGET, Unit::Bytes, "Memory all buffers together may hold");
     describe_gauge!(BUDGET_USED, Unit::Bytes, "Memory held by buffers");
     describe_counter!(TASKS_PANICKED, "Tasks that ended in a panic: must be 0");

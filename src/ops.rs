@@ -89,6 +89,9 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.pipeline.evidence.overdue() > 0 {
         reasons.push("acceptances have no destruction ten minutes past their deadline");
     }
+    let unfit =
+        admin.pipeline.standing().unfit.map(|unfit| format!("nothing is taken in: {unfit}"));
+    reasons.extend(unfit.as_deref());
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({ "ready": ready, "reasons": reasons }).to_string();

@@ -371,9 +371,9 @@ impl Pipeline {
         self.table.census(self.clock.now())
     }
 
-    /// Completes once no blob waits to be released.
+    /// Completes once no blob waits to be released, and no broken write has left anything.
     pub async fn cleaned(&self) {
-        while self.shredder.pending() > 0 {
+        while self.shredder.pending() > 0 || self.vault.unsettled() > 0 {
             self.clock.sleep(Duration::from_millis(5)).await;
         }
     }
@@ -403,6 +403,12 @@ impl Pipeline {
     #[must_use]
     pub fn usage(&self) -> crate::store::Usage {
         self.vault.usage()
+    }
+
+    /// What is known of the place behind the store.
+    #[must_use]
+    pub fn standing(&self) -> crate::store::Standing {
+        self.vault.standing()
     }
 
     /// Blobs without keys that still wait to be released.

@@ -1,21 +1,25 @@
 //! Who may do what, where: decided before the first byte of a body is read.
 //!
-//! Plain values and pure functions. The same code decides a request and would explain it; a reload
+//! Plain values and pure functions. The same code decides a request and explains it; a reload
 //! replaces the whole policy at once, and a request ends under the one it began with.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::file::{MAX_TTL, TenantId};
+use crate::file::TenantId;
 use crate::region::Region;
 
 mod grant;
 mod keys;
+mod places;
 mod webhook;
+mod weigh;
 pub use grant::{GrantId, GrantToken, PresentedGrant, Who};
 pub use keys::{Key, KeyError, Presented, Principal, Roles};
+pub use places::Places;
 pub use webhook::{WebhookHost, WebhookHostError, WebhookSecret, WebhookSecretError};
+pub use weigh::{Explanation, Reason, Verdict, stays};
 
 /// Everything the operator decides about requests.
 #[derive(Clone, Debug)]
@@ -25,10 +29,25 @@ pub struct Policy {
     pub tenants: BTreeMap<String, TenantPolicy>,
     pub keys: Vec<Key>,
     pub pipelines: BTreeMap<String, Vec<String>>,
+    /// The operator's own processors.
+    pub processors: BTreeMap<String, OwnProcessor>,
+    /// Storage services, each with the region it declares.
+    pub providers: BTreeMap<String, Option<Region>>,
     pub default_ttl: Duration,
     pub max_ttl: Duration,
     pub max_file_bytes: u64,
     pub requests_per_second: u32,
+    /// Where all this was written.
+    pub places: Places,
+}
+
+/// What policy has to know of a processor that is not built in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnProcessor {
+    /// Where it stands, if it is reached over a network.
+    pub region: Option<Region>,
+    /// Whether it does the work of a built-in one.
+    pub replaces_built_in: bool,
 }
 
 /// What is said about a region.
@@ -48,6 +67,10 @@ pub struct TenantPolicy {
     pub regions: Vec<Region>,
     /// `None`: every built-in step.
     pub processors: Option<Vec<String>>,
+    /// Storage services its users may connect.
+    pub providers: Vec<String>,
+    /// Hosts that may be told of a job's end, each with the region it declares.
+    pub webhook_regions: BTreeMap<String, Option<Region>>,
     pub max_ttl: Duration,
     pub max_file_bytes: u64,
     pub max_live_bytes: u64,
@@ -65,6 +88,12 @@ pub struct Ask<'a> {
     pub ttl: Option<Duration>,
     pub declared_bytes: Option<u64>,
     pub steps: &'a [String],
+    /// The storage service bytes are pulled from.
+    pub source: Option<&'a str>,
+    /// The storage service a result is delivered to.
+    pub deliver: Option<&'a str>,
+    /// The host that is told of the end.
+    pub webhook: Option<&'a str>,
 }
 
 /// What was granted: the terms a file is taken in under.
@@ -90,6 +119,14 @@ pub enum Refusal {
     TtlNotPermitted,
     #[error("the step is not the tenant's")]
     StepNotPermitted,
+    #[error("the storage service is not the tenant's")]
+    SourceNotPermitted,
+    #[error("the place of delivery is not the tenant's")]
+    DeliveryNotPermitted,
+    #[error("the webhook's host is not the tenant's")]
+    WebhookNotPermitted,
+    #[error("the bytes would leave the file's region")]
+    LeavesRegion,
     #[error("the body is larger than {limit} bytes")]
     TooLarge { limit: u64 },
 }
@@ -99,58 +136,6 @@ impl Policy {
     #[must_use]
     pub fn tenant(&self, principal: &Principal) -> Option<&TenantPolicy> {
         self.tenants.get(principal.tenant())
-    }
-
-    /// Decides a request that brings a file or asks for a step.
-    ///
-    /// # Errors
-    /// The first rule that refuses, in the order region, life, steps, size.
-    pub fn decide(&self, tenant: &TenantPolicy, ask: &Ask<'_>) -> Result<Terms, Refusal> {
-        let region = self.region(tenant, ask.region)?;
-        let longest = self.max_ttl.min(tenant.max_ttl).min(MAX_TTL);
-        let ttl = ask.ttl.unwrap_or_else(|| self.default_ttl.min(longest));
-        if ttl > longest {
-            return Err(Refusal::TtlNotPermitted);
-        }
-        self.steps(tenant, ask.steps)?;
-        let max_bytes = self.max_file_bytes.min(tenant.max_file_bytes);
-        if ask.declared_bytes.is_some_and(|bytes| bytes > max_bytes) {
-            return Err(Refusal::TooLarge { limit: max_bytes });
-        }
-        Ok(Terms { region, ttl, max_bytes, max_live_bytes: tenant.max_live_bytes })
-    }
-
-    fn region(&self, tenant: &TenantPolicy, asked: Option<&str>) -> Result<Region, Refusal> {
-        let Some(asked) = asked else {
-            if tenant.regions.contains(&self.here) {
-                return Ok(self.here);
-            }
-            let first = tenant.regions.first();
-            return Err(self.elsewhere(first.copied()));
-        };
-        let known = asked.parse().ok().filter(|region| self.regions.contains_key(region));
-        let region: Region = known.ok_or(Refusal::RegionUnavailable)?;
-        if !tenant.regions.contains(&region) {
-            return Err(Refusal::RegionNotPermitted);
-        }
-        if region != self.here {
-            return Err(self.elsewhere(Some(region)));
-        }
-        Ok(region)
-    }
-
-    fn elsewhere(&self, region: Option<Region>) -> Refusal {
-        let known = region.and_then(|region| self.regions.get(&region));
-        Refusal::WrongRegion { gateway: known.and_then(|region| region.gateway.clone()) }
-    }
-
-    fn steps(&self, tenant: &TenantPolicy, steps: &[String]) -> Result<(), Refusal> {
-        let Some(allowed) = &tenant.processors else { return Ok(()) };
-        if steps.iter().all(|step| allowed.contains(step)) {
-            Ok(())
-        } else {
-            Err(Refusal::StepNotPermitted)
-        }
     }
 }
 

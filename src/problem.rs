@@ -147,6 +147,8 @@ slugs! {
         "It kept everybody waiting for longer than the operator allows. Try again later.";
     NotLoggedYet "not-logged-yet" 503 "The next checkpoint will have it"
         "The log gets a new checkpoint every minute. Wait as long as Retry-After says, then ask again.";
+    StorageUnfit "storage-unfit" 503 "The storage is not fit to take files in"
+        "What it reports of itself has changed, so nothing new is stored. What it holds can still be read and ends on time.";
     StorageFull "storage-full" 507 "The temporary storage is full"
         "Nothing was kept. Try again when files have expired.";
 }

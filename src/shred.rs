@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::Either;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use crate::clock::{Boot, Clock};
@@ -23,6 +24,8 @@ use crate::vault::Vault;
 /// Between two tries of a delete that failed; doubles up to [`SLOWEST`].
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const SLOWEST: Duration = Duration::from_secs(60);
+/// Deletes under way at once: a far store takes its time over each.
+const AT_ONCE: usize = 32;
 
 /// Destroys keys now and has bytes released later.
 #[derive(Clone)]
@@ -49,10 +52,15 @@ struct Leftover {
 
 /// The background half of a [`Shredder`].
 pub struct Cleaner {
+    broom: Broom,
+    leftovers: mpsc::UnboundedReceiver<Leftover>,
+}
+
+/// What releasing a blob takes.
+struct Broom {
     clock: Arc<dyn Clock>,
     vault: Arc<Vault>,
     evidence: Arc<Evidence>,
-    leftovers: mpsc::UnboundedReceiver<Leftover>,
     pending: Arc<AtomicU64>,
 }
 
@@ -68,13 +76,10 @@ impl Shredder {
     ) -> (Self, Cleaner) {
         let (leftovers, queue) = mpsc::unbounded_channel();
         let pending = Arc::new(AtomicU64::new(0));
-        let cleaner = Cleaner {
-            clock: clock.clone(),
-            vault,
-            evidence: evidence.clone(),
-            leftovers: queue,
-            pending: pending.clone(),
-        };
+        let (evidence_too, clock_too) = (evidence.clone(), clock.clone());
+        let broom =
+            Broom { clock: clock_too, vault, evidence: evidence_too, pending: pending.clone() };
+        let cleaner = Cleaner { broom, leftovers: queue };
         (Self { clock, keys, table, evidence, order: Arc::default(), leftovers, pending }, cleaner)
     }
 
@@ -135,44 +140,41 @@ impl Shredder {
 impl Cleaner {
     /// Releases bytes until every [`Shredder`] is gone. A blob whose delete fails waits for its
     /// next try beside the others, never in front of them.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        let Self { broom, mut leftovers } = self;
         let mut again: Vec<Retry> = Vec::new();
+        let mut under_way = FuturesUnordered::new();
         loop {
-            let now = self.clock.now().boot;
-            let next = again.iter().map(|retry| now.until(retry.at)).min();
-            match self.next(next).await {
-                Wake::Leftover(leftover) => {
-                    again.extend(self.release(leftover, FIRST_RETRY).await);
+            let now = broom.clock.now().boot;
+            let (due, later): (Vec<_>, Vec<_>) =
+                again.into_iter().partition(|retry: &Retry| retry.at <= now);
+            again = later;
+            for Retry { leftover, pause, .. } in due {
+                under_way.push(broom.release(leftover, (pause * 2).min(SLOWEST)));
+            }
+            let alarm = again.iter().map(|retry| now.until(retry.at)).min();
+            tokio::select! {
+                biased;
+                Some(retry) = under_way.next() => {
+                    again.extend(retry);
                     // Hygiene can wait: requests come first.
                     tokio::task::yield_now().await;
                 }
-                Wake::Alarm => {
-                    let now = self.clock.now().boot;
-                    let (due, later): (Vec<_>, Vec<_>) =
-                        again.into_iter().partition(|retry| retry.at <= now);
-                    again = later;
-                    for Retry { leftover, pause, .. } in due {
-                        again.extend(self.release(leftover, (pause * 2).min(SLOWEST)).await);
-                    }
-                }
-                Wake::End => return,
+                next = leftovers.recv(), if under_way.len() < AT_ONCE => match next {
+                    Some(leftover) => under_way.push(broom.release(leftover, FIRST_RETRY)),
+                    None => return,
+                },
+                () = broom.alarm(alarm) => {}
             }
         }
     }
+}
 
-    async fn next(&mut self, alarm: Option<Duration>) -> Wake {
-        let clock = &self.clock;
-        let alarm = async {
-            match alarm {
-                Some(wait) => clock.sleep(wait).await,
-                None => std::future::pending().await,
-            }
-        };
-        let (queue, alarm) = (std::pin::pin!(self.leftovers.recv()), std::pin::pin!(alarm));
-        match futures_util::future::select(queue, alarm).await {
-            Either::Left((Some(leftover), _)) => Wake::Leftover(leftover),
-            Either::Left((None, _)) => Wake::End,
-            Either::Right(((), _)) => Wake::Alarm,
+impl Broom {
+    async fn alarm(&self, after: Option<Duration>) {
+        match after {
+            Some(wait) => self.clock.sleep(wait).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -191,13 +193,6 @@ impl Cleaner {
             }
         }
     }
-}
-
-/// What a cleaner wakes for.
-enum Wake {
-    Leftover(Leftover),
-    Alarm,
-    End,
 }
 
 /// A blob that its store would not delete yet.

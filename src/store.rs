@@ -3,6 +3,8 @@
 //! A blob becomes readable when its writer is committed, which demands the segment's end, which
 //! only a sealer that reached the end of its input can give. It is deleted with a [`Doomed`].
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 
 use crate::body::{BodyError, Buffer};
@@ -15,11 +17,16 @@ mod faulty;
 mod local;
 mod memory;
 mod pack;
+mod s3;
 
 #[cfg(test)]
 pub(crate) use faulty::{Faults, FaultyStore};
 pub use local::LocalStore;
 pub use memory::MemoryStore;
+pub use s3::{
+    Checked, HomeError, PlaceError, S3Error, S3Options, S3Parts, S3Store, Unfit, check_bucket,
+    endpoint,
+};
 
 /// What can go wrong in any store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +40,9 @@ pub enum StoreError {
     /// The store failed; trying again may help.
     #[error("the store failed")]
     Failed,
+    /// It can no longer forget what it is given: it takes nothing new.
+    #[error("the store is not fit to take anything in")]
+    Unfit,
 }
 
 impl From<StoreError> for BodyError {
@@ -40,6 +50,7 @@ impl From<StoreError> for BodyError {
         match error {
             StoreError::Full => Self::StorageFull,
             StoreError::Missing | StoreError::Failed => Self::Storage,
+            StoreError::Unfit => Self::Unfit,
         }
     }
 }
@@ -74,6 +85,15 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+/// What is known of the place behind a store.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// What its server last reported; absent for stores of our own.
+    pub checked: Option<Checked>,
+    /// Why it takes nothing new in; what it holds can still be read and deleted.
+    pub unfit: Option<Unfit>,
+}
+
 /// A place for sealed segments, pinned to one region.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -95,6 +115,11 @@ pub trait Store: Send + Sync {
     /// When the blob is missing, shorter, or the store fails.
     async fn read(&self, blob: BlobId, offset: u64, into: &mut Buffer) -> Result<(), StoreError>;
 
+    /// Reads a stretch of a blob in order, for a store where that is cheaper than many reads.
+    fn reader(&self, _blob: BlobId, _stretch: Range<u64>) -> Option<Box<dyn BlobReader>> {
+        None
+    }
+
     /// Releases a blob's bytes. Deleting what is gone already succeeds.
     ///
     /// # Errors
@@ -103,6 +128,26 @@ pub trait Store: Send + Sync {
 
     /// What it holds.
     fn usage(&self) -> Usage;
+
+    /// Writes that are under way, and what broken ones left and still has to go.
+    fn unsettled(&self) -> u64 {
+        0
+    }
+
+    /// Whether it is fit to take anything in, as far as it was checked.
+    fn standing(&self) -> Standing {
+        Standing::default()
+    }
+}
+
+/// A stretch of a blob, read from its start to its end.
+#[async_trait]
+pub trait BlobReader: Send {
+    /// Fills `into` with the next sealed bytes.
+    ///
+    /// # Errors
+    /// When the stretch is shorter, the blob is missing, or the store fails.
+    async fn read(&mut self, into: &mut Buffer) -> Result<(), StoreError>;
 }
 
 /// A blob being written. Dropped before its commit, it leaves nothing behind.

@@ -21,7 +21,9 @@ use crate::entropy::Entropy;
 use crate::file::{FileId, Role};
 use crate::keyring::{Doomed, KeyringError, Keys};
 use crate::metrics;
-use crate::store::{Answer, BlobId, BlobWriter, MemoryStore, Store, StoreError, Usage};
+use crate::store::{
+    Answer, BlobId, BlobReader, BlobWriter, MemoryStore, Standing, Store, StoreError, Usage,
+};
 use crate::table::{Origin, Place, Segment};
 
 mod record;
@@ -195,8 +197,11 @@ impl Vault {
     /// before it is read.
     ///
     /// # Errors
-    /// When the budget stays spent.
+    /// When the budget stays spent, or the store takes nothing in.
     pub async fn admit(&self, declared: Option<u64>) -> Result<Turn, BodyError> {
+        if self.store.standing().unfit.is_some() {
+            return Err(BodyError::Unfit);
+        }
         let bytes = declared.map_or(RUN_BYTES, |declared| sealed_len(declared) as usize);
         let bytes = bytes.min(RUN_BYTES);
         let asking = async {
@@ -244,6 +249,18 @@ impl Vault {
         Usage { blobs: memory.blobs + store.blobs, bytes: memory.bytes + store.bytes }
     }
 
+    /// What is known of the place behind the store.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.store.standing()
+    }
+
+    /// Writes under way, and what broken ones left.
+    #[must_use]
+    pub fn unsettled(&self) -> u64 {
+        self.store.unsettled()
+    }
+
     fn place(&self, place: Place) -> &dyn Store {
         match place {
             Place::Memory => &self.memory,
@@ -268,17 +285,28 @@ struct Reading {
     vault: Arc<Vault>,
     origin: Origin,
     parts: VecDeque<(Segment, Range<u64>)>,
-    current: Option<(Segment, Opener, Runs)>,
+    current: Option<Current>,
+}
+
+/// The segment a reader is in.
+struct Current {
+    segment: Segment,
+    opener: Opener,
+    runs: Runs,
+    /// Where the store reads in order.
+    stretch: Option<Box<dyn BlobReader>>,
 }
 
 impl Reading {
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, BodyError> {
         loop {
-            let Some((segment, opener, runs)) = &mut self.current else {
+            let Some(Current { segment, opener, runs, stretch }) = &mut self.current else {
                 let Some((segment, wanted)) = self.parts.pop_front() else { return Ok(None) };
                 let opener = self.vault.opener(&self.origin, &segment).await?;
                 let runs = opener.layout().runs(wanted);
-                self.current = Some((segment, opener, runs));
+                let store = self.vault.place(segment.place);
+                let stretch = runs.stored().and_then(|range| store.reader(segment.blob, range));
+                self.current = Some(Current { segment, opener, runs, stretch });
                 continue;
             };
             let Some(run) = runs.next() else {
@@ -288,8 +316,13 @@ impl Reading {
             let length = (run.stored.end - run.stored.start) as usize;
             let mut buffer = self.vault.buffer(length).await;
             buffer.resize(length);
-            let store = self.vault.place(segment.place);
-            store.read(segment.blob, run.stored.start, &mut buffer).await?;
+            match stretch {
+                Some(stretch) => stretch.read(&mut buffer).await?,
+                None => {
+                    let store = self.vault.place(segment.place);
+                    store.read(segment.blob, run.stored.start, &mut buffer).await?;
+                }
+            }
             let (keys, clock) = (&self.origin.keys, &self.vault.clock);
             keys.while_alive(|| clock.now(), || opener.open_run(run.chunks, &mut buffer))
                 .map_err(|_| BodyError::Gone)??;

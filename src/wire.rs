@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod policy;
+pub use policy::{Explain, Explanation, Policy, PolicyRegion, PolicyTenant, Reason};
+
 /// A file, as its owner sees it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct File {
@@ -299,7 +302,24 @@ pub struct Region {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RegionCheck {
     pub store: &'static str,
+    #[serde(flatten)]
+    pub storage: Option<StorageCheck>,
+    /// RFC 3339, UTC: when it was asked last.
     pub at: String,
+}
+
+/// What a storage server reports of the bucket; no more is claimed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StorageCheck {
+    /// Null where the server does not tell.
+    pub bucket_region: Option<String>,
+    /// `off`, or `not-offered` by this server.
+    pub versioning: &'static str,
+    pub object_lock: &'static str,
+    pub replication: &'static str,
+    /// `blocked`; `unset` where the bucket has no block of its own but grants nobody else anything;
+    /// `not-offered`.
+    pub public_access: &'static str,
 }
 
 /// The processing steps on offer.

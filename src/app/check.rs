@@ -1,13 +1,21 @@
 //! What would hold if the gateway started now, on this machine, with these settings.
 
+use std::sync::Arc;
+
 use super::{Keeper, Place, Settings};
+use crate::budget::Budget;
+use crate::clock::Clock;
 use crate::disk::{Spool, private_dir};
+use crate::egress::Egress;
+use crate::entropy::Entropy;
 use crate::http::Pair;
 use crate::jail::{Holds, Walls};
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::ops::{self, Facts, Finding};
 use crate::process::{Own, converter_is_installed};
 use crate::secret::Slab;
+use crate::store::{Checked, S3Options, S3Parts, S3Store};
+use crate::tasks::Tasks;
 
 /// Looks at everything a start depends on, without starting.
 #[must_use]
@@ -72,6 +80,38 @@ fn programs(settings: &Settings, holds: &Holds) -> Finding {
     }
 }
 
+/// Asks the far store what it is, if there is one.
+pub async fn ask_storage(
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Finding {
+    let Place::S3(options) = &settings.store else {
+        return Finding::fine("online", "no remote storage is configured");
+    };
+    let tasks = Tasks::default();
+    let egress = Egress::new(clock.clone(), tasks.clone(), settings.insecure_loopback);
+    let budget = Budget::of(settings.memory_bytes);
+    let parts = S3Parts { clock, entropy, egress, tasks, budget };
+    let store = match S3Store::new(settings.policy.here, options, parts) {
+        Ok(store) => store,
+        Err(error) => return Finding::refused("online", format!("vault.s3: {error}")),
+    };
+    match store.check().await {
+        Ok(checked) => Finding::fine("online", told(&options.bucket, &checked)),
+        Err(unfit) => Finding::refused("online", format!("vault.s3: {unfit}")),
+    }
+}
+
+fn told(bucket: &str, checked: &Checked) -> String {
+    let region = checked.bucket_region.as_deref().unwrap_or("a region it does not tell");
+    format!(
+        "the server says: {bucket} lies in {region}; versioning {}, object lock {}, replication {}, \
+         public access {}",
+        checked.versioning, checked.object_lock, checked.replication, checked.public_access
+    )
+}
+
 fn regions(settings: &Settings) -> Finding {
     let policy = &settings.policy;
     let others = policy.regions.keys().filter(|region| **region != policy.here);
@@ -110,6 +150,11 @@ fn keyring(keeper: Keeper, kernel: Result<ProcessKeyring, Unusable>) -> Finding 
 fn store(settings: &Settings) -> Finding {
     match &settings.store {
         Place::Memory => Finding::fine("store", "memory: sealed, within half of limits.memory"),
+        Place::S3(options) => {
+            let S3Options { bucket, region, endpoint, .. } = options;
+            let words = format!("s3: bucket {bucket} in {region} at {endpoint}; --online asks it");
+            Finding::fine("store", words)
+        }
         Place::Local { dir, max_bytes } => match Spool::open(dir) {
             Ok(_) => Finding::fine(
                 "store",

@@ -33,7 +33,7 @@ use crate::receipt::{self, Evidence, EvidenceError};
 use crate::region::Region;
 use crate::secret::{Slab, SlabError};
 use crate::shred::Shredder;
-use crate::store::{LocalStore, MemoryStore, Store};
+use crate::store::{LocalStore, MemoryStore, S3Error, S3Parts, S3Store, Store, Unfit};
 use crate::table::{Grants, Idempotency, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::Vault;
@@ -52,6 +52,10 @@ const MOST_JOBS: usize = 10_000;
 pub enum StartError {
     #[error("vault.local.dir: {0}")]
     Spool(#[source] SpoolError),
+    #[error("vault.s3: {0}")]
+    S3(S3Error),
+    #[error("vault.s3: {0}")]
+    Bucket(Unfit),
     #[error("state.dir: {0}")]
     State(#[source] EvidenceError),
     #[error(transparent)]
@@ -107,6 +111,7 @@ pub struct Gateway {
     evidence: Arc<Evidence>,
     keys: Arc<Keys>,
     vault: Arc<Vault>,
+    far: Option<S3Store>,
     budget: Budget,
     tasks: Tasks,
     shutdown: Shutdown,
@@ -126,6 +131,7 @@ struct Core {
     vault: Arc<Vault>,
     store_name: &'static str,
     evidence: Arc<Evidence>,
+    far: Option<S3Store>,
     pipeline: Pipeline,
     tasks: Tasks,
     shutdown: Shutdown,
@@ -143,6 +149,9 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let handle = metrics::install().map_err(|_| StartError::Metrics)?;
         let core = Core::build(&settings, &seams, &accepted_limits)?;
+        if let Some(far) = &core.far {
+            far.check().await.map_err(StartError::Bucket)?;
+        }
         let Seams { clock, entropy, zygote, holds, .. } = seams;
         let room = core.room(&settings, zygote, holds.walls)?;
         let egress = core.pipeline.egress.clone();
@@ -197,6 +206,7 @@ impl Gateway {
             evidence: core.evidence,
             keys: core.keys,
             vault: core.vault,
+            far: core.far,
             budget: core.budget,
             tasks: core.tasks,
             shutdown: core.shutdown,
@@ -246,6 +256,11 @@ impl Gateway {
     pub async fn run(self) -> Stopped {
         self.tasks.spawn(self.pipeline.clone().sweep_forever());
         self.tasks.spawn(self.pipeline.clone().drain());
+        // Deletes in a bucket take a network's time.
+        let patience = Duration::from_secs(if self.far.is_some() { 30 } else { 5 });
+        if let Some(far) = self.far {
+            self.tasks.spawn(far.watch());
+        }
         let jobs = self.tasks.spawn(self.pipeline.clone().wind_down(self.drain));
         self.tasks.spawn(self.evidence.clone().keep(self.shutdown.clone()));
         let connections: Vec<Tasks> =
@@ -263,7 +278,6 @@ impl Gateway {
         self.pipeline.forget_all();
         self.grants.clear();
         drop(self.rules);
-        let patience = Duration::from_secs(5);
         within(&*self.clock, patience, self.pipeline.cleaned()).await;
         self.evidence.close().await;
         let panicked = connections.iter().map(Tasks::panicked).sum::<u64>();
@@ -295,7 +309,16 @@ impl Core {
         // and for bytes on their way.
         let share = if matches!(settings.store, Place::Memory) { 2 } else { 8 };
         let memory = MemoryStore::new(here, settings.memory_bytes / share);
-        let store = store(&settings.store, here, &memory, &clock)?;
+        let (tasks, shutdown) = (Tasks::default(), Shutdown::default());
+        let egress = Egress::new(clock.clone(), tasks.clone(), settings.insecure_loopback);
+        let parts = || S3Parts {
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            egress: egress.clone(),
+            tasks: tasks.clone(),
+            budget: budget.clone(),
+        };
+        let (store, far) = store(&settings.store, here, &memory, &clock, parts)?;
         let store_name = store.name();
         let vault = Arc::new(Vault::new(
             clock.clone(),
@@ -308,7 +331,6 @@ impl Core {
         let table = Arc::new(Table::default());
         let evidence =
             evidence(settings, seams, accepted_limits).map(Arc::new).map_err(StartError::State)?;
-        let (tasks, shutdown) = (Tasks::default(), Shutdown::default());
         let (shredder, cleaner) = Shredder::new(
             clock.clone(),
             keys.clone(),
@@ -329,7 +351,7 @@ impl Core {
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
             machine: seams.machine.clone(),
-            egress: Egress::new(clock.clone(), tasks.clone(), settings.insecure_loopback),
+            egress,
             jobs: jobs_per_tenant(settings.memory_bytes),
             workers,
             runs: workers * RUNS_PER_WORKER,
@@ -344,6 +366,7 @@ impl Core {
             pages,
             vault,
             store_name,
+            far,
             evidence,
             pipeline,
             tasks,
@@ -477,17 +500,23 @@ fn keeper(
     })
 }
 
+/// The store, and once more as what it is if it is far away and has to be watched.
 fn store(
     place: &Place,
     here: Region,
     memory: &MemoryStore,
     clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn Store>, StartError> {
+    parts: impl FnOnce() -> S3Parts,
+) -> Result<(Arc<dyn Store>, Option<S3Store>), StartError> {
     Ok(match place {
-        Place::Memory => Arc::new(memory.clone()),
+        Place::Memory => (Arc::new(memory.clone()), None),
         Place::Local { dir, max_bytes } => {
             let spool = Spool::open(dir).map_err(StartError::Spool)?;
-            Arc::new(LocalStore::new(here, spool, *max_bytes, clock.clone()))
+            (Arc::new(LocalStore::new(here, spool, *max_bytes, clock.clone())), None)
+        }
+        Place::S3(options) => {
+            let far = S3Store::new(here, options, parts()).map_err(StartError::S3)?;
+            (Arc::new(far.clone()), Some(far))
         }
     })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::app::{Accept, Keeper, Place, Settings, Workers};
 use crate::file::{MAX_TTL, TenantId};
 use crate::http::{Crowd, Proxies};
-use crate::policy::{Key, KeyError, Policy, RegionPolicy, Roles, TenantPolicy};
+use crate::policy::{Key, KeyError, Places, Policy, RegionPolicy, Roles, TenantPolicy};
 use crate::receipt::Access;
 use crate::region::Region;
 
@@ -63,6 +63,8 @@ fn policy(key: Key) -> Policy {
         display_name: Some("Demo".to_owned()),
         regions: vec![here],
         processors: None,
+        providers: Vec::new(),
+        webhook_regions: BTreeMap::new(),
         max_ttl: MAX_TTL,
         max_file_bytes: 5 << 30,
         max_live_bytes: u64::MAX,
@@ -77,6 +79,9 @@ fn policy(key: Key) -> Policy {
         tenants: BTreeMap::from([("demo".to_owned(), tenant)]),
         keys: vec![key],
         pipelines: BTreeMap::new(),
+        processors: BTreeMap::new(),
+        providers: BTreeMap::new(),
+        places: Places::default(),
         default_ttl: Duration::from_hours(1),
         max_ttl: MAX_TTL,
         max_file_bytes: 5 << 30,

@@ -177,7 +177,7 @@ pub struct Vault {
     pub store: String,
     pub keyring: String,
     pub local: Option<Local>,
-    /// Refused in this version.
+    /// Needed where store is "s3".
     pub s3: Option<S3>,
 }
 
@@ -197,6 +197,8 @@ pub struct S3 {
     pub path_style: Option<bool>,
     pub access_key_id_file: Option<PathBuf>,
     pub secret_access_key_file: Option<PathBuf>,
+    /// Between two checks of the bucket, 1h if absent.
+    pub check_every: Option<String>,
 }
 
 /// A storage service: its client and, for tests, where it is.
@@ -210,6 +212,8 @@ pub struct Provider {
     pub api_url: Option<String>,
     pub content_url: Option<String>,
     pub revoke_url: Option<String>,
+    /// Where its storage is, if deliveries are to be held to a region.
+    pub region: Option<String>,
 }
 
 /// The folder for sealed bytes.
@@ -245,6 +249,9 @@ pub struct Tenant {
     pub return_to: Vec<String>,
     #[serde(default)]
     pub webhooks: Vec<String>,
+    /// Where hosts of webhooks are, if messages are to be held to a region.
+    #[serde(default)]
+    pub webhook_regions: BTreeMap<String, String>,
     pub webhook_secret_file: Option<PathBuf>,
 }
 

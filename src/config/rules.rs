@@ -11,7 +11,10 @@ use super::typed::Complaints;
 use crate::clock::Wall;
 use crate::disk;
 use crate::file::{MAX_TTL, TenantId};
-use crate::policy::{Key, Policy, RegionPolicy, Roles, TenantPolicy, WebhookHost, WebhookSecret};
+use crate::policy::{
+    Key, OwnProcessor, Places, Policy, RegionPolicy, Roles, TenantPolicy, WebhookHost,
+    WebhookSecret,
+};
 use crate::process::{BUILT_IN, MAX_STEPS, converter_is_installed};
 use crate::region::Region;
 
@@ -36,16 +39,20 @@ pub(super) fn policy(raw: &Raw, wrong: &mut Complaints) -> Policy {
     if tenants.is_empty() {
         wrong.say("tenants", "nobody may do anything: add a [tenants.<name>] table");
     }
+    leaving(raw, here, wrong);
     Policy {
         here,
-        regions,
         keys: keys(raw, wrong),
         tenants,
         pipelines: pipelines(raw, wrong),
+        processors: processors(raw, &regions, wrong),
+        providers: providers(raw, &regions, wrong),
+        places: Places::default(),
         default_ttl,
         max_ttl,
         max_file_bytes,
         requests_per_second: raw.limits.requests_per_second,
+        regions,
     }
 }
 
@@ -64,7 +71,11 @@ pub(super) fn is_built(raw: &Raw, step: &str) -> bool {
 
 /// Steps that have a meaning, here or in a later version.
 fn is_known(raw: &Raw, step: &str) -> bool {
-    is_built(raw, step) || LATER.contains(&step)
+    is_built(raw, step) || is_later(step)
+}
+
+fn is_later(step: &str) -> bool {
+    LATER.contains(&step)
 }
 
 /// Processors of the contract that this version does not have, or not on every machine.
@@ -93,6 +104,69 @@ fn pipelines(raw: &Raw, wrong: &mut Complaints) -> BTreeMap<String, Vec<String>>
     let built =
         raw.pipelines.iter().filter(|(_, steps)| steps.iter().all(|step| is_built(raw, step)));
     built.map(|(name, steps)| (name.clone(), steps.clone())).collect()
+}
+
+/// A region that something outside the gateway declares: one there is a table for.
+fn declared(
+    key: &str,
+    name: Option<&str>,
+    regions: &BTreeMap<Region, RegionPolicy>,
+    wrong: &mut Complaints,
+) -> Option<Region> {
+    let name = name?;
+    let known = name.parse().ok().filter(|region| regions.contains_key(region));
+    wrong.need(key, known, &format!("there is no [regions.{name}] table: add it"))
+}
+
+fn processors(
+    raw: &Raw,
+    regions: &BTreeMap<Region, RegionPolicy>,
+    wrong: &mut Complaints,
+) -> BTreeMap<String, OwnProcessor> {
+    let own = raw.processors.iter().map(|(name, table)| {
+        let key = format!("processors.{name}.region");
+        let region = declared(&key, table.region.as_deref(), regions, wrong);
+        let replaces_built_in = BUILT_IN.contains(&name.as_str()) || is_later(name);
+        let own = OwnProcessor { region, replaces_built_in };
+        (name.clone(), own)
+    });
+    own.collect()
+}
+
+fn providers(
+    raw: &Raw,
+    regions: &BTreeMap<Region, RegionPolicy>,
+    wrong: &mut Complaints,
+) -> BTreeMap<String, Option<Region>> {
+    let each = raw.providers.iter().map(|(name, table)| {
+        let key = format!("providers.{name}.region");
+        (name.clone(), declared(&key, table.region.as_deref(), regions, wrong))
+    });
+    each.collect()
+}
+
+/// What would hand bytes to another region on every use: visible now, so refused now.
+fn leaving(raw: &Raw, here: Region, wrong: &mut Complaints) {
+    let away = |step: &str| {
+        let region = raw.processors.get(step)?.region.as_deref()?;
+        (region != here.as_str()).then(|| region.to_owned())
+    };
+    let mut refuse = |key: &str, step: &str| {
+        if let Some(region) = away(step) {
+            let fix = format!("its bytes would leave {here}: take it out, or run one here");
+            wrong.say(key, format!("the processor {step} is in {region}, so {fix}"));
+        }
+    };
+    for (name, steps) in &raw.pipelines {
+        steps.iter().for_each(|step| refuse(&format!("pipelines.{name}"), step));
+    }
+    for (name, tenant) in &raw.tenants {
+        let key = format!("tenants.{name}.processors");
+        // One that is never here uses another gateway, with the same settings.
+        if tenant.regions.iter().any(|region| region == here.as_str()) {
+            tenant.processors.iter().flatten().for_each(|step| refuse(&key, step));
+        }
+    }
 }
 
 fn region(key: &str, name: &str, wrong: &mut Complaints) -> Region {
@@ -176,11 +250,14 @@ impl Whole<'_> {
                 wrong.say(&key("providers"), format!("there is no [providers.{provider}] table"));
             }
         }
+        let webhook_regions = self.webhook_regions(&at, tenant, wrong);
         TenantPolicy {
             id: TenantId::of(name),
             display_name: tenant.display_name.clone(),
             regions,
             processors: tenant.processors.clone().or_else(|| Some(built_in())),
+            providers: tenant.providers.clone(),
+            webhook_regions,
             max_ttl: max_ttl.unwrap_or(self.max_ttl).min(self.max_ttl),
             max_file_bytes: max_file.unwrap_or(self.max_file_bytes).min(self.max_file_bytes),
             max_live_bytes: live.unwrap_or(u64::MAX),
@@ -208,6 +285,25 @@ fn webhook_secret(
     let text = wrong.need(key, text, "the file cannot be read")?;
     let parsed = text.trim().parse::<WebhookSecret>();
     parsed.map_err(|error| wrong.say(key, error)).ok().map(Arc::new)
+}
+
+impl Whole<'_> {
+    fn webhook_regions(
+        &self,
+        at: &str,
+        tenant: &raw::Tenant,
+        wrong: &mut Complaints,
+    ) -> BTreeMap<String, Option<Region>> {
+        let key = format!("{at}.webhook_regions");
+        for host in tenant.webhook_regions.keys().filter(|host| !tenant.webhooks.contains(*host)) {
+            wrong.say(&key, format!("{host} is not one of its webhooks"));
+        }
+        let each = tenant.webhooks.iter().map(|host| {
+            let name = tenant.webhook_regions.get(host).map(String::as_str);
+            (host.clone(), declared(&key, name, self.regions, wrong))
+        });
+        each.collect()
+    }
 }
 
 fn keys(raw: &Raw, wrong: &mut Complaints) -> Vec<Key> {

@@ -70,7 +70,7 @@ fn unknown_keys_and_what_cannot_be_met_are_refused_by_name() {
         ("[limits]\nmemory = \"1KiB\"", "limits.memory"),
         ("[retention]\nmax_ttl = \"24h\"", "retention.max_ttl"),
         ("[retention]\ndefault_ttl = \"soon\"", "retention.default_ttl"),
-        ("[vault]\nstore = \"s3\"", "vault.store"),
+        ("[vault]\nstore = \"s3\"", "vault.s3"),
         ("[vault]\nkeyring = \"cloud\"", "vault.keyring"),
         ("[listen]\npublic = \"here\"", "listen.public"),
         ("[listen]\ntrusted_proxies = [\"proxy\"]", "listen.trusted_proxies"),

@@ -2,17 +2,19 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::Duration;
 
 use super::processors::own;
 use super::raw::{self, Raw};
 use super::rules::{is_base_url, is_built, policy};
-use super::units;
+use super::{credentials, units};
 use crate::app::{Accept, Keeper, Place, Settings, Workers};
 use crate::clock::parse_span;
 use crate::http::{Crowd, Network, Proxies, TlsFiles};
 use crate::jail::Walls;
 use crate::receipt::Access;
+use crate::store::{S3Options, check_bucket, endpoint};
 
 /// Collects what is wrong, so that an operator sees it all at once.
 #[derive(Default)]
@@ -49,7 +51,6 @@ impl Complaints {
 
 pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>> {
     let mut wrong = Complaints::default();
-    unbuilt(raw, &mut wrong);
     let policy = policy(raw, &mut wrong);
     let limits = &raw.limits;
     let rate =
@@ -110,13 +111,6 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
     if wrong.0.is_empty() { Ok((settings, notes(raw))) } else { Err(wrong.0) }
 }
 
-/// What the contract knows and this version cannot do yet: a refusal, never silence.
-fn unbuilt(raw: &Raw, wrong: &mut Complaints) {
-    if raw.vault.store == "s3" {
-        wrong.say("vault.store", "this version has no s3 store: use \"local\" or \"memory\"");
-    }
-}
-
 /// What is read and has no effect yet.
 fn notes(raw: &Raw) -> Vec<String> {
     let mut notes = Vec::new();
@@ -141,6 +135,8 @@ fn notes(raw: &Raw) -> Vec<String> {
             notes.push(text.to_owned());
         }
     };
+    let unused = raw.vault.s3.is_some() && raw.vault.store != "s3";
+    note(unused, "vault.s3: without effect, because vault.store is not \"s3\"");
     let state = &raw.state;
     note(
         state.log_key_file.is_some() && state.dir.is_none(),
@@ -216,12 +212,56 @@ fn store(raw: &Raw, wrong: &mut Complaints) -> Place {
             wrong.say("vault.local.dir", "the store is \"local\": name its folder");
             Place::Memory
         }
-        ("s3", _) => Place::Memory,
+        ("s3", _) => match &raw.vault.s3 {
+            Some(s3) => bucket(raw, s3, wrong).map_or(Place::Memory, Place::S3),
+            None => {
+                wrong.say("vault.s3", "the store is \"s3\": name its bucket");
+                Place::Memory
+            }
+        },
         _ => {
-            wrong.say("vault.store", "\"memory\" or \"local\"");
+            wrong.say("vault.store", "\"memory\", \"local\" or \"s3\"");
             Place::Memory
         }
     }
+}
+
+/// A bucket whose every part is there. What is missing is a refusal: there is no other place.
+fn bucket(raw: &Raw, s3: &raw::S3, wrong: &mut Complaints) -> Option<S3Options> {
+    let bucket = wrong.need("vault.s3.bucket", s3.bucket.clone(), "missing: name it")?;
+    if let Err(error) = check_bucket(&bucket) {
+        wrong.say("vault.s3.bucket", error);
+    }
+    let region = s3.region.clone().unwrap_or_else(|| raw.region.clone());
+    if region != raw.region && raw.regions.contains_key(&region) {
+        let fix = format!("this gateway holds {} alone: use a bucket that lies there", raw.region);
+        wrong.say("vault.s3.region", fix);
+    }
+    let found = endpoint(s3.endpoint.as_deref(), &region, raw.allow_insecure_loopback);
+    let found = found.map_err(|error| wrong.say("vault.s3.endpoint", error)).ok();
+    let mut secret = |name: &str, file: Option<&Path>, variables: &[&str]| {
+        credentials::secret(&format!("vault.s3.{name}_file"), file, variables, wrong)
+    };
+    let id = ["DAYFLY_VAULT_S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"];
+    let access_key_id = secret("access_key_id", s3.access_key_id_file.as_deref(), &id);
+    let key = ["DAYFLY_VAULT_S3_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"];
+    let secret_access_key = secret("secret_access_key", s3.secret_access_key_file.as_deref(), &key);
+    let every = s3.check_every.as_deref().unwrap_or("1h");
+    let check_every = wrong.span("vault.s3.check_every", every);
+    if check_every.is_zero() || check_every > Duration::from_hours(1) {
+        wrong.say("vault.s3.check_every", "1s to 1h");
+    }
+    Some(S3Options {
+        // A dot in a bucket's name would not fit a certificate.
+        path_style: s3.path_style.unwrap_or(s3.endpoint.is_some()) || bucket.contains('.'),
+        bucket,
+        region,
+        endpoint: found?,
+        access_key_id: access_key_id?,
+        secret_access_key: secret_access_key?,
+        check_every,
+        insecure_loopback: raw.allow_insecure_loopback,
+    })
 }
 
 fn keyring(raw: &Raw, wrong: &mut Complaints) -> Keeper {

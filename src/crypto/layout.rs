@@ -126,6 +126,14 @@ pub struct Runs {
     wanted: Range<u64>,
 }
 
+impl Runs {
+    /// Where the runs that are left lie in the stored segment, bytes; `None` after the last.
+    #[must_use]
+    pub fn stored(&self) -> Option<Range<u64>> {
+        self.layout.stored(&self.chunks)
+    }
+}
+
 impl Iterator for Runs {
     type Item = Run;
 

@@ -53,16 +53,29 @@ pub(super) async fn regions(
     let policy = &caller.rules.policy;
     let regions = policy.regions.iter().map(|(name, region)| {
         let here = *name == policy.here;
-        let at = gate.about.started_at.rfc3339();
         wire::Region {
             name: name.to_string(),
             jurisdiction: region.jurisdiction.clone(),
             gateway: region.gateway.clone().filter(|_| !here),
             here,
-            checked: here.then(|| wire::RegionCheck { store: gate.about.store, at }),
+            checked: here.then(|| checked(&gate)),
         }
     });
     Ok(json(StatusCode::OK, &wire::Regions { regions: regions.collect() }))
+}
+
+/// What this gateway's storage reports of itself. Stores of the gateway's own have nobody to ask.
+fn checked(gate: &Gate) -> wire::RegionCheck {
+    let (store, found) = (gate.about.store, gate.pipeline.standing().checked);
+    let at = found.as_ref().map_or(gate.about.started_at, |found| found.at).rfc3339();
+    let found = found.map(|found| wire::StorageCheck {
+        bucket_region: found.bucket_region,
+        versioning: found.versioning,
+        object_lock: found.object_lock,
+        replication: found.replication,
+        public_access: found.public_access,
+    });
+    wire::RegionCheck { store, storage: found, at }
 }
 
 /// Whose key this is, and what it may.

@@ -21,7 +21,7 @@ use crate::deliver::Webhook;
 use crate::egress::{Origin, OriginError};
 use crate::job::{Event, JobId, State as JobState};
 use crate::pipeline::{AnyJob, Order};
-use crate::policy::{Ask, Terms};
+use crate::policy::{Ask, Terms, WebhookHost};
 use crate::problem::Slug;
 use crate::process::{Password, Recipe};
 use crate::receipt::Action;
@@ -117,14 +117,15 @@ fn judge(
     let steps = caller.rules.steps.parse(&asked.steps.join("+"))?;
     let names: Vec<String> = steps.names().map(str::to_owned).collect();
     let recipe = Recipe::new(steps, options, own.or(secret))?;
+    let webhook = asked.webhook.map(|asked| webhook(gate, caller, &asked.url)).transpose()?;
     let ask = Ask {
         region: asked.region.as_deref(),
         ttl: asked.ttl.as_deref().map(ttl).transpose()?,
-        declared_bytes: None,
         steps: &names,
+        webhook: webhook.as_ref().and_then(|webhook| listed(caller, &webhook.origin)),
+        ..Ask::default()
     };
     let terms = caller.decide(&ask).map_err(|refusal| elsewhere(refusal, head))?;
-    let webhook = asked.webhook.map(|asked| webhook(gate, caller, &asked.url)).transpose()?;
     if asked.deliver.is_some() {
         let detail = "This gateway has no connections to deliver to.";
         return Err(Problem::because(Slug::NotPermitted, detail));
@@ -211,6 +212,13 @@ fn options(asked: &Map<String, Value>) -> Result<(Pairs, Option<Password>), Prob
         }
     }
     Ok((pairs, password))
+}
+
+/// The host of the tenant's policy that an origin is at, as the policy names it.
+fn listed<'a>(caller: &'a Caller, origin: &Origin) -> Option<&'a str> {
+    let mut hosts = caller.tenant.webhook_regions.keys();
+    let at = |host: &&String| host.parse::<WebhookHost>().is_ok_and(|host| host.admits(origin));
+    hosts.find(at).map(String::as_str)
 }
 
 /// Who is told of the job's end, if the tenant's policy names that host.

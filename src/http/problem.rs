@@ -165,6 +165,7 @@ impl From<BodyError> for Problem {
             BodyError::Multipart => Self::new(Slug::BadMultipart),
             BodyError::Gone => Self::new(Slug::Expired),
             BodyError::StorageFull => Self::new(Slug::StorageFull),
+            BodyError::Unfit => Self::later(Slug::StorageUnfit, 60),
             BodyError::Overloaded => Self::later(Slug::Overloaded, 1),
             BodyError::Damaged | BodyError::Storage | BodyError::Region | BodyError::Cut => {
                 Self::new(Slug::Internal)
@@ -211,6 +212,19 @@ impl From<Refusal> for Problem {
             }
             Refusal::StepNotPermitted => {
                 Self::because(Slug::NotPermitted, "The step is not one of the tenant's.")
+            }
+            Refusal::SourceNotPermitted => {
+                Self::because(Slug::NotPermitted, "The storage service is not one of the tenant's.")
+            }
+            Refusal::DeliveryNotPermitted => Self::because(
+                Slug::NotPermitted,
+                "The place of delivery is not one of the tenant's.",
+            ),
+            Refusal::WebhookNotPermitted => {
+                Self::because(Slug::NotPermitted, "The webhook's host is not one of the tenant's.")
+            }
+            Refusal::LeavesRegion => {
+                Self::because(Slug::NotPermitted, "The bytes would leave the file's region.")
             }
             Refusal::TooLarge { limit } => too_large(limit),
         }

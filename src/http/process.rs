@@ -62,7 +62,12 @@ pub(super) async fn run(
     let names: Vec<String> = steps.names().map(str::to_owned).collect();
     let plan = steps.prepare(&query.into_pairs(), password(&request)?.as_ref())?;
     let declared = declared(&request);
-    let ask = Ask { region: region.as_deref(), ttl: None, declared_bytes: declared, steps: &names };
+    let ask = Ask {
+        region: region.as_deref(),
+        declared_bytes: declared,
+        steps: &names,
+        ..Ask::default()
+    };
     let terms = caller.decide(&ask).map_err(|refusal| elsewhere(refusal, &request))?;
     let mut digester = Digester::default();
     digester.expect(expected(request.headers())?);

@@ -179,6 +179,7 @@ fn wish(caller: &Caller, request: &Request, path_name: Option<String>) -> Result
         // A multipart body is longer than its files, and each of them is measured for itself.
         declared_bytes: declared.filter(|_| boundary.is_none()),
         steps: recipe.as_ref().map_or(&[], |(_, names)| names.as_slice()),
+        ..Ask::default()
     };
     let downloads = query.get("downloads").map(downloads).transpose()?;
     if downloads.is_some() && recipe.is_some() {

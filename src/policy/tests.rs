@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clock::Wall;
+use crate::file::MAX_TTL;
 
 fn policy() -> Policy {
     let region = |gateway: Option<&str>| RegionPolicy {
@@ -19,6 +20,9 @@ fn policy() -> Policy {
         tenants: BTreeMap::new(),
         keys: vec![key("k1", "secret one"), key("k2", "secret two")],
         pipelines: BTreeMap::new(),
+        processors: BTreeMap::new(),
+        providers: BTreeMap::new(),
+        places: Places::default(),
         default_ttl: Duration::from_secs(3600),
         max_ttl: MAX_TTL,
         max_file_bytes: 1000,
@@ -43,6 +47,8 @@ fn tenant(regions: &[&str]) -> TenantPolicy {
         display_name: None,
         regions: regions.iter().map(|name| name.parse().unwrap()).collect(),
         processors: Some(vec!["text".to_owned()]),
+        providers: Vec::new(),
+        webhook_regions: BTreeMap::new(),
         max_ttl: Duration::from_secs(1800),
         max_file_bytes: 500,
         max_live_bytes: 5000,

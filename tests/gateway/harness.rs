@@ -1,11 +1,14 @@
 //! What every test stands on: a real gateway, a client with full control, and things to send.
 
+#[expect(dead_code, reason = "the store's own tests use the rest")]
+mod bucket;
 mod client;
 mod disk;
 mod events;
 mod frozen;
 mod gateway;
 mod marker;
+mod moto;
 mod pair;
 mod peer;
 mod sample;
@@ -15,12 +18,14 @@ pub mod two;
 mod wait;
 mod wire;
 
+pub use bucket::{Bucket as BadBucket, Call, Trap, Wrong};
 pub use client::{Answer, Ask, Client};
 pub use disk::Disk;
 pub use events::{Events, Sent};
 pub use frozen::{Frozen, descendants, kill_workers};
 pub use gateway::{Ended, TestGateway, run};
 pub use marker::{Found, Marker, search, search_memory};
+pub use moto::Moto;
 pub use pair::{Pair, status_over};
 pub use peer::Receiver;
 pub use sample::{Multipart, Plant, docx, noise, pdf, zip};
