@@ -23,6 +23,10 @@ pub struct Settings {
     pub public: SocketAddr,
     pub admin: SocketAddr,
     pub cors_origins: Vec<String>,
+    /// Where clients reach the gateway; without it, the public address.
+    pub public_url: Option<String>,
+    /// Whether services that the gateway calls may be plain HTTP on loopback.
+    pub insecure_loopback: bool,
     pub state_dir: Option<PathBuf>,
     /// How long a receipt is kept after its file is gone.
     pub receipts: Duration,

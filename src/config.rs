@@ -10,12 +10,15 @@ use crate::app::Settings;
 use crate::disk;
 
 mod embedded;
+mod environment;
+mod providers;
 mod raw;
 mod rules;
 mod typed;
 mod units;
 
 pub use embedded::{Embedded, embedded};
+pub use environment::{Caller, caller};
 pub use raw::Raw;
 
 /// Why there are no settings.

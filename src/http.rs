@@ -4,6 +4,7 @@
 //! role, route, policy, size, rate, load. The body is polled only after that, so a client that
 //! waits for `100 Continue` never gets one for a refused upload.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -15,10 +16,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::clock::{Clock, Wall};
+use crate::connect::Connect;
 use crate::entropy::Entropy;
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
 use crate::process::Registry;
+use crate::provider::{Provider, Service};
 use crate::table::Idempotency;
 use crate::tasks::{Shutdown, Tasks};
 
@@ -26,6 +29,8 @@ mod about;
 mod accept;
 mod body;
 mod caller;
+mod connections;
+mod consent;
 mod content;
 mod cors;
 mod disposition;
@@ -53,6 +58,7 @@ pub use watch::Watch;
 pub struct Rules {
     pub policy: Policy,
     pub steps: Registry,
+    pub providers: BTreeMap<Service, Arc<dyn Provider>>,
     pub cors_origins: Vec<String>,
     pub loaded_at: Wall,
 }
@@ -74,6 +80,7 @@ pub struct Gate {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub pipeline: Pipeline,
+    pub connect: Connect,
     pub rules: Arc<ArcSwap<Rules>>,
     pub shutdown: Shutdown,
     pub tasks: Tasks,
@@ -99,6 +106,7 @@ type Shared = Arc<Gate>;
     tags(
         (name = "files", description = "Take files in, hand them out, forget them"),
         (name = "processing", description = "Bytes in, result out, nothing left behind"),
+        (name = "connections", description = "Dropbox and Google Drive, by a person's consent"),
         (name = "receipts", description = "What was accepted, and that it was destroyed"),
         (name = "instance", description = "What this gateway is and allows"),
         (name = "pages", description = "These pages")
@@ -131,6 +139,16 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(content::read))
         .routes(routes!(process::run))
         .routes(routes!(files::receipt))
+        .routes(routes!(connections::create, connections::list))
+        .routes(routes!(connections::show, connections::delete))
+        .routes(routes!(connections::confirm))
+        .routes(routes!(connections::items))
+        .routes(routes!(consent::show))
+        .routes(routes!(consent::consent))
+        .routes(routes!(consent::refuse))
+        .routes(routes!(consent::disconnect))
+        .routes(routes!(consent::account))
+        .routes(routes!(consent::callback))
         .routes(routes!(about::processors))
         .routes(routes!(about::regions))
         .routes(routes!(about::whoami))

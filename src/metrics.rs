@@ -37,6 +37,8 @@ names! {
     KEYRING_MEMORY_KEYS "dayfly_keyring_memory_keys";
     KEYRING_FALLBACKS "dayfly_keyring_fallbacks_total";
     KEYS_CONDEMNED "dayfly_keys_condemned_total";
+    CLOUD_CONNECTIONS "dayfly_cloud_connections";
+    CLOUD_REVOCATIONS "dayfly_cloud_revocations_total";
 }
 
 /// Installs the recorder, describes every metric and creates each at zero.
@@ -72,6 +74,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         KEYRING_SLOTS_USED,
         KEYRING_KERNEL_KEYS,
         KEYRING_MEMORY_KEYS,
+        CLOUD_CONNECTIONS,
     ] {
         gauge!(name).set(0.0);
     }
@@ -104,6 +107,8 @@ fn describe() {
     describe_gauge!(KEYRING_MEMORY_KEYS, "Deadline keys in this process's locked pages");
     describe_counter!(KEYRING_FALLBACKS, "Deadline keys kept in memory for want of kernel quota");
     describe_counter!(KEYS_CONDEMNED, "Times every key was destroyed at once, by why");
+    describe_gauge!(CLOUD_CONNECTIONS, "Connections to cloud storage that hold a token");
+    describe_counter!(CLOUD_REVOCATIONS, "Revocations asked of providers, by what was answered");
 }
 
 /// Adds `n` to a counter without labels.

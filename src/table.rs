@@ -17,12 +17,18 @@ use crate::region::Region;
 use crate::store::BlobId;
 
 mod claims;
+mod connections;
 mod cut;
 mod idempotency;
 mod nursery;
 mod quota;
 
 pub use claims::{CONFIRM_WITHIN, CONTINUE_WITHIN, Claim, ClaimError, Claims};
+pub use connections::{
+    Asked, Browser, Confirmation, ConnectionId, Connections, Ended, Ending, Exchange, Full, Grant,
+    GrantParts, Mark, Opened, Revocation, Standing, Terms as ConnectionTerms, Until,
+    View as Connection,
+};
 pub use cut::Cut;
 pub use idempotency::{Fingerprint, Idempotency, Outcome, Running, Seen};
 pub use nursery::{Closed, Nursery};

@@ -26,6 +26,7 @@ use crate::table::{Origin, Place, Segment};
 
 mod record;
 mod salts;
+mod token;
 pub use record::{Digests, Record};
 use salts::Salts;
 

@@ -14,9 +14,11 @@ use super::{Keeper, Place, Seams, Settings};
 use crate::body::Pool;
 use crate::budget::Budget;
 use crate::clock::{Clock, within};
+use crate::connect::{self, Connect};
 use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, private_dir};
-use crate::entropy::{EntropyError, random};
+use crate::egress::Egress;
+use crate::entropy::{Entropy, EntropyError, random};
 use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
 use crate::jail::{Jail, JailError, Limits, Zygote};
 use crate::keyring::{KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable};
@@ -25,6 +27,7 @@ use crate::ops::{self, Admin};
 use crate::pipeline::{Parts, Pipeline};
 use crate::policy::Policy;
 use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
+use crate::provider::{Edges, provider};
 use crate::receipt::Evidence;
 use crate::region::Region;
 use crate::secret::{Slab, SlabError};
@@ -84,6 +87,8 @@ pub struct Gateway {
     rules: Arc<ArcSwap<Rules>>,
     room: DocumentRoom,
     cors_origins: Vec<String>,
+    edges: Edges,
+    connect: Connect,
     pipeline: Arc<Pipeline>,
     keys: Arc<Keys>,
     vault: Arc<Vault>,
@@ -123,12 +128,18 @@ impl Gateway {
         let Seams { clock, entropy, zygote, .. } = seams;
         let room = core.room(&settings, zygote)?;
         let cors_origins = settings.cors_origins.clone();
-        let rules = rules(settings.policy.clone(), &room, &cors_origins, &*clock)?;
+        let edges = core.edges(&settings, entropy.clone());
+        let rules = rules(settings.policy.clone(), &room, &cors_origins, &edges)?;
         let rules = Arc::new(ArcSwap::from_pointee(rules));
+        let public = bind("public", settings.public).await?;
+        let admin = bind("admin", settings.admin).await?;
+        let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
+        let connect = core.connect(&settings, public_at, entropy.clone())?;
         let gate = Arc::new(Gate {
             clock: clock.clone(),
             entropy: entropy.clone(),
             pipeline: core.pipeline.clone(),
+            connect: connect.clone(),
             rules: rules.clone(),
             shutdown: core.shutdown.clone(),
             tasks: core.tasks.clone(),
@@ -138,9 +149,6 @@ impl Gateway {
             fingerprint_key: hmac::Key::new(hmac::HMAC_SHA256, &random::<32>(&*entropy)?),
             about: core.about(accepted_limits),
         });
-        let public = bind("public", settings.public).await?;
-        let admin = bind("admin", settings.admin).await?;
-        let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
         let admin_router = ops::admin(core.admin(handle, room.jail.clone()), admin_at);
         let drained = Shutdown::default();
         let listeners = vec![
@@ -155,6 +163,8 @@ impl Gateway {
             rules,
             room,
             cors_origins,
+            edges,
+            connect,
             pipeline: Arc::new(core.pipeline),
             keys: core.keys,
             vault: core.vault,
@@ -175,9 +185,9 @@ impl Gateway {
     /// What replaces the policy while requests run; each ends under the one it began with.
     pub fn reload(&self) -> impl Fn(Policy) -> Result<(), StartError> + Send + Sync + 'static {
         let (current, room) = (self.rules.clone(), self.room.clone());
-        let (origins, clock) = (self.cors_origins.clone(), self.clock.clone());
+        let (origins, edges) = (self.cors_origins.clone(), self.edges.clone());
         move |policy| {
-            current.store(Arc::new(rules(policy, &room, &origins, &*clock)?));
+            current.store(Arc::new(rules(policy, &room, &origins, &edges)?));
             Ok(())
         }
     }
@@ -187,6 +197,8 @@ impl Gateway {
     pub async fn run(self) -> Stopped {
         self.tasks.spawn(self.pipeline.clone().sweep_forever());
         self.tasks.spawn(self.pipeline.clone().drain());
+        self.tasks.spawn(self.connect.clone().keep());
+        self.tasks.spawn(self.connect.clone().drain());
         let connections: Vec<Tasks> =
             self.listeners.iter().map(|listener| listener.connections.clone()).collect();
         let serving: Vec<_> =
@@ -197,6 +209,7 @@ impl Gateway {
             drop(listener.await);
             self.drained.begin();
         }
+        self.connect.close().await;
         self.pipeline.forget_all();
         drop(self.rules);
         let patience = std::time::Duration::from_secs(5);
@@ -206,7 +219,7 @@ impl Gateway {
             keys: self.keys.secrets_held() + self.keys.epochs_held().all(),
             blobs: self.vault.usage().blobs,
             budget_used: self.budget.used(),
-            panicked: self.tasks.panicked() + panicked,
+            panicked: self.tasks.panicked() + self.connect.panicked() + panicked,
         }
     }
 }
@@ -262,6 +275,33 @@ impl Core {
             min_rate: settings.min_rate,
         });
         Ok(Self { clock, budget, pool, keys, pages, vault, store_name, pipeline, tasks, shutdown })
+    }
+
+    /// What providers are asked through.
+    fn edges(&self, settings: &Settings, entropy: Arc<dyn Entropy>) -> Edges {
+        let (clock, budget) = (self.clock.clone(), self.budget.clone());
+        let egress = Egress::new(clock.clone(), self.tasks.clone(), settings.insecure_loopback);
+        Edges { egress, clock, entropy, budget }
+    }
+
+    /// People's permissions. Their pages are where `public_url` says, or else where we listen.
+    fn connect(
+        &self,
+        settings: &Settings,
+        public: SocketAddr,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Connect, StartError> {
+        let base_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{public}"));
+        Ok(Connect::new(connect::Parts {
+            clock: self.clock.clone(),
+            entropy,
+            keys: self.keys.clone(),
+            nursery: self.pipeline.nursery.clone(),
+            vault: self.vault.clone(),
+            shutdown: self.shutdown.clone(),
+            base_url,
+            is_suspended: Box::new(|_| false),
+        })?)
     }
 
     /// Somebody to look after slow readers.
@@ -371,15 +411,19 @@ fn rules(
     policy: Policy,
     room: &DocumentRoom,
     cors_origins: &[String],
-    clock: &dyn Clock,
+    edges: &Edges,
 ) -> Result<Rules, StartError> {
     let mut steps = Registry::built_in(room);
     for (name, pipeline) in &policy.pipelines {
         let named = steps.name_pipeline(name.clone(), pipeline.clone());
         named.map_err(|_| StartError::Pipeline(name.clone()))?;
     }
-    let (cors_origins, loaded_at) = (cors_origins.to_vec(), clock.now().wall);
-    Ok(Rules { policy, steps, cors_origins, loaded_at })
+    let (cors_origins, loaded_at) = (cors_origins.to_vec(), edges.clock.now().wall);
+    let clients = policy.providers.iter();
+    let providers =
+        clients.map(|(service, client)| (*service, provider(client.clone(), edges.clone())));
+    let providers = providers.collect();
+    Ok(Rules { policy, steps, providers, cors_origins, loaded_at })
 }
 
 async fn bind(which: &'static str, at: SocketAddr) -> Result<TcpListener, StartError> {

@@ -31,6 +31,8 @@ pub fn embedded(given: Embedded) -> Result<Settings, KeyError> {
         public: given.listen.unwrap_or(loopback(8080)),
         admin: loopback(if given.listen.is_some() { 0 } else { 9464 }),
         cors_origins: Vec::new(),
+        public_url: None,
+        insecure_loopback: false,
         state_dir: None,
         receipts: Duration::from_hours(30 * 24),
         memory_bytes: 512 << 20,
@@ -60,6 +62,8 @@ fn policy(key: Key) -> Policy {
         max_file_bytes: 5 << 30,
         max_live_bytes: u64::MAX,
         always_digest: false,
+        providers: Vec::new(),
+        return_to: Vec::new(),
     };
     let place = RegionPolicy { jurisdiction: None, gateway: None };
     Policy {
@@ -68,6 +72,7 @@ fn policy(key: Key) -> Policy {
         tenants: BTreeMap::from([("demo".to_owned(), tenant)]),
         keys: vec![key],
         pipelines: BTreeMap::new(),
+        providers: BTreeMap::new(),
         default_ttl: Duration::from_hours(1),
         max_ttl: MAX_TTL,
         max_file_bytes: 5 << 30,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::providers::{providers, return_to, tenants_providers};
 use super::raw::{self, Raw};
 use super::typed::Complaints;
 use crate::clock::Wall;
@@ -38,6 +39,7 @@ pub(super) fn policy(raw: &Raw, wrong: &mut Complaints) -> Policy {
         keys: keys(raw, wrong),
         tenants,
         pipelines: pipelines(raw, wrong),
+        providers: providers(raw, wrong),
         default_ttl,
         max_ttl,
         max_file_bytes,
@@ -160,11 +162,6 @@ impl Whole<'_> {
         for step in tenant.processors.iter().flatten().filter(|step| !is_known(self.raw, step)) {
             wrong.say(&key("processors"), format!("there is no processor {step}"));
         }
-        for provider in &tenant.providers {
-            if !self.raw.providers.contains_key(provider) {
-                wrong.say(&key("providers"), format!("there is no [providers.{provider}] table"));
-            }
-        }
         TenantPolicy {
             id: TenantId::of(name),
             display_name: tenant.display_name.clone(),
@@ -174,6 +171,8 @@ impl Whole<'_> {
             max_file_bytes: max_file.unwrap_or(self.max_file_bytes).min(self.max_file_bytes),
             max_live_bytes: live.unwrap_or(u64::MAX),
             always_digest,
+            providers: tenants_providers(self.raw, &at, tenant, wrong),
+            return_to: return_to(self.raw, &at, tenant, wrong),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::raw::{self, Raw};
+use super::providers::public_url;
 use super::rules::{is_base_url, is_built, policy};
 use super::units;
 use crate::app::{Accept, Keeper, Place, Settings, Workers};
@@ -54,6 +55,8 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
         public: wrong.address("listen.public", &raw.listen.public),
         admin: wrong.address("listen.admin", &raw.listen.admin),
         cors_origins: raw.listen.cors_origins.clone(),
+        public_url: public_url(raw, &mut wrong),
+        insecure_loopback: raw.allow_insecure_loopback,
         state_dir: raw.state.dir.clone(),
         receipts: wrong.span("retention.receipts", &raw.retention.receipts),
         memory_bytes: memory(raw, &mut wrong),
@@ -90,12 +93,6 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
     if settings.header_timeout.is_zero() {
         wrong.say("limits.header_timeout", "at least 1s");
     }
-    for provider in raw.providers.keys() {
-        if !["dropbox", "google_drive"].contains(&provider.as_str()) {
-            let key = format!("providers.{provider}");
-            wrong.say(&key, "a provider is dropbox or google_drive");
-        }
-    }
     if wrong.0.is_empty() { Ok((settings, notes(raw))) } else { Err(wrong.0) }
 }
 
@@ -118,7 +115,6 @@ fn notes(raw: &Raw) -> Vec<String> {
         }
     };
     note(raw.state.dir.is_some(), "state.dir: receipts are kept in memory in this version");
-    note(!raw.providers.is_empty(), "providers: this version has no connections");
     for name in raw.processors.keys() {
         notes.push(format!("processors.{name}: this version has no processors of the operator's"));
     }
@@ -134,7 +130,6 @@ fn notes(raw: &Raw) -> Vec<String> {
     };
     let log = raw.retention.log != "off";
     note(log, "retention.log: this version has no log of receipts, and publishes none");
-    note(raw.listen.public_url.is_some(), "listen.public_url: this version makes relative links");
     note(raw.vault.s3.is_some(), "vault.s3: this version has no s3 store");
     note(
         !raw.listen.trusted_proxies.is_empty(),

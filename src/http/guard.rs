@@ -14,7 +14,7 @@ use http_body::Body;
 use super::accept::Peer;
 use super::caller::Caller;
 use super::leftover::Leftover;
-use super::{Gate, Problem, query};
+use super::{Gate, Problem, consent, query};
 use crate::entropy::random;
 use crate::metrics;
 use crate::policy::Presented;
@@ -34,6 +34,7 @@ pub(super) async fn finished(
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let one = request.version() <= Version::HTTP_11;
     let has_body = !request.body().is_end_stream();
+    let as_page = consent::wants_page(&request);
     let leftover = Leftover::default();
     let request = if one { request } else { request.map(|body| leftover.lend(body)) };
     let mut response = if query::holds_credential(request.uri()) {
@@ -54,7 +55,7 @@ pub(super) async fn finished(
             gate.tasks.spawn(leftover.discard(gate.clock.clone()));
         }
         let carried = std::mem::take(response.headers_mut());
-        response = problem.render(&id);
+        response = if as_page { consent::page_of(&problem, &id) } else { problem.render(&id) };
         // What other layers have set (CORS, Allow) stays; what the problem says wins.
         for (name, value) in carried.iter() {
             if !response.headers().contains_key(name) {
@@ -122,13 +123,17 @@ pub(super) async fn authenticated(
             .into_response();
     };
     // Only what creates something accepts it, and its handler looks at it again.
-    let creates = request.method() == Method::POST && request.uri().path() == "/v1/files";
+    let path = request.uri().path();
+    let creates = request.method() == Method::POST && CREATING.contains(&path);
     if request.headers().contains_key("idempotency-key") && !creates {
         return Problem::new(Slug::IdempotencyUnsupported).into_response();
     }
     request.extensions_mut().insert(caller);
     next.run(request).await
 }
+
+/// What `Idempotency-Key` has a meaning for, with POST.
+const CREATING: [&str; 2] = ["/v1/files", "/v1/connections"];
 
 fn bearer(request: &Request) -> Option<&str> {
     let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
@@ -141,6 +146,8 @@ fn is_public(method: &Method, path: &str) -> bool {
         || matches!(path, "/openapi.json" | "/docs" | "/problems")
         || path.starts_with("/problems/")
         || path.starts_with("/assets/")
+        || path.starts_with("/connect/")
+        || path.starts_with("/oauth/callback/")
 }
 
 /// No such route.

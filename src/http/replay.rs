@@ -74,6 +74,14 @@ fn absorb(hash: &mut hmac::Context, parts: &[&[u8]]) {
     }
 }
 
+/// The fingerprint of a request whose body was read whole.
+pub(super) fn whole(mut head: hmac::Context, body: &[u8]) -> Fingerprint {
+    absorb(&mut head, &[body]);
+    let mut whole = [0; 32];
+    whole.copy_from_slice(&head.sign().as_ref()[..32]);
+    whole
+}
+
 /// One fingerprint for the fingerprints of all parts, in order.
 pub(super) fn join(gate: &Gate, parts: &[Fingerprint]) -> Fingerprint {
     let mut hash = hmac::Context::with_key(&gate.fingerprint_key);

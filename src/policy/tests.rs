@@ -19,6 +19,7 @@ fn policy() -> Policy {
         tenants: BTreeMap::new(),
         keys: vec![key("k1", "secret one"), key("k2", "secret two")],
         pipelines: BTreeMap::new(),
+        providers: BTreeMap::new(),
         default_ttl: Duration::from_secs(3600),
         max_ttl: MAX_TTL,
         max_file_bytes: 1000,
@@ -47,6 +48,8 @@ fn tenant(regions: &[&str]) -> TenantPolicy {
         max_file_bytes: 500,
         max_live_bytes: 5000,
         always_digest: false,
+        providers: Vec::new(),
+        return_to: Vec::new(),
     }
 }
 

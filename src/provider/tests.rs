@@ -1,0 +1,1 @@
+//! Providers against answers that are not what they should be.

@@ -1,0 +1,1 @@
+//! Of two that race, one wins; what was used is gone.
