@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 use crate::entropy::{Entropy, EntropyError};
 use crate::secret::Secret;
 
+mod connect;
+pub use connect::{AskError, ConnectArguments, Gateway, Waiting, begin, confirm};
+
 /// The gateway that forgets.
 #[derive(Debug, Parser)]
 #[command(name = "dayfly", version, about, arg_required_else_help = true)]
@@ -45,6 +48,9 @@ pub enum Command {
         #[arg(long, value_name = "PID")]
         pid: Option<i32>,
     },
+    /// Connects a person's Dropbox or Google Drive: prints the page for them to open, and asks for
+    /// the code they read there. DAYFLY_URL and DAYFLY_KEY (role connector) say whom to ask
+    Connect(ConnectArguments),
     /// Keys for clients
     Key {
         #[command(subcommand)]

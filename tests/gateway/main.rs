@@ -12,8 +12,11 @@
 
 mod harness;
 
+mod cloud;
+
 mod auth;
 mod config;
+mod connect;
 mod crash;
 mod deliver;
 mod leaks;
