@@ -15,7 +15,7 @@ use crate::body::BodyError;
 use crate::clock::{Clock, Now};
 use crate::entropy::{Entropy, EntropyError, random};
 use crate::file::TenantId;
-use crate::keyring::{Keys, KeyringError};
+use crate::keyring::{KeyringError, Keys};
 use crate::policy::Terms;
 use crate::provider::{Access, Provider, ProviderError};
 use crate::table::{

@@ -421,8 +421,7 @@ pub trait Provider: Send + Sync {
     ///
     /// # Errors
     /// When the provider does not confirm it.
-    async fn revoke(&self, access: &Bearer, refresh: Option<&Bearer>)
-    -> Result<(), ProviderError>;
+    async fn revoke(&self, access: &Bearer, refresh: Option<&Bearer>) -> Result<(), ProviderError>;
 
     /// Whose files the token opens.
     ///

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::raw::{self, Raw};
 use super::providers::public_url;
+use super::raw::{self, Raw};
 use super::rules::{is_base_url, is_built, policy};
 use super::units;
 use crate::app::{Accept, Keeper, Place, Settings, Workers};

@@ -204,8 +204,9 @@ impl From<ConnectError> for ProviderError {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Provider(error) => error,
-            ConnectError::Body(BodyError::Overloaded)
-            | ConnectError::Keys(KeyringError::Full) => Self::Overloaded,
+            ConnectError::Body(BodyError::Overloaded) | ConnectError::Keys(KeyringError::Full) => {
+                Self::Overloaded
+            }
             _ => Self::Revoked,
         }
     }

@@ -119,7 +119,10 @@ fn wish(caller: &Caller, asked: wire::NewConnection, head: &Request) -> Result<W
     })?;
     let return_to = match asked.return_to {
         Some(url) => Some(
-            caller.tenant.return_address(&url).ok_or_else(|| no("return_to is not the tenant's."))?,
+            caller
+                .tenant
+                .return_address(&url)
+                .ok_or_else(|| no("return_to is not the tenant's."))?,
         ),
         None => None,
     };

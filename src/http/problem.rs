@@ -207,9 +207,10 @@ impl From<ProviderError> for Problem {
         match error {
             ProviderError::Revoked => Self::new(Slug::ConnectionRevoked),
             ProviderError::NotFound => Self::new(Slug::ItemNotFound),
-            ProviderError::Restart => {
-                Self::because(Slug::BadRequest, "The listing has to be started over: leave cursor out.")
-            }
+            ProviderError::Restart => Self::because(
+                Slug::BadRequest,
+                "The listing has to be started over: leave cursor out.",
+            ),
             ProviderError::Busy { after } => {
                 let seconds = after.map_or(5, |after| after.as_secs().clamp(1, 3600));
                 Self::later(Slug::UpstreamFailed, u32::try_from(seconds).unwrap_or(3600))

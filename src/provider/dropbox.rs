@@ -230,16 +230,13 @@ impl Provider for Dropbox {
         self.0.refresh(token).await
     }
 
-    async fn revoke(
-        &self,
-        access: &Bearer,
-        refresh: Option<&Bearer>,
-    ) -> Result<(), ProviderError> {
+    async fn revoke(&self, access: &Bearer, refresh: Option<&Bearer>) -> Result<(), ProviderError> {
         let endpoint = &self.0.client().endpoints.revoke;
         let mut call = Call::get(String::new());
         call.method = http::Method::POST;
         // Not RFC 7009: the token that ends is the one that asks, and it must still be alive.
-        let first = api::once(self.0.edges(), endpoint, Some(access), &call, REVOKE_PATIENCE).await?;
+        let first =
+            api::once(self.0.edges(), endpoint, Some(access), &call, REVOKE_PATIENCE).await?;
         match (first.status, refresh) {
             (StatusCode::OK, _) => Ok(()),
             (StatusCode::UNAUTHORIZED, Some(refresh)) => {

@@ -324,11 +324,7 @@ impl Provider for GoogleDrive {
         self.0.refresh(token).await
     }
 
-    async fn revoke(
-        &self,
-        access: &Bearer,
-        refresh: Option<&Bearer>,
-    ) -> Result<(), ProviderError> {
+    async fn revoke(&self, access: &Bearer, refresh: Option<&Bearer>) -> Result<(), ProviderError> {
         let token = refresh.unwrap_or(access);
         let body = form("token", token.expose());
         let mut call = Call::get(String::new());
@@ -350,7 +346,8 @@ impl Provider for GoogleDrive {
 
     async fn account(&self, tokens: &dyn TokenSource) -> Result<Account, ProviderError> {
         let fields = "user(displayName,emailAddress,permissionId)";
-        let answer = self.get(tokens, format!("/about{}", api::query(&[("fields", fields)]))).await?;
+        let answer =
+            self.get(tokens, format!("/about{}", api::query(&[("fields", fields)]))).await?;
         let About { user } = answer.json()?;
         let label = match (user.display_name.as_str(), user.email_address.as_str()) {
             ("", "") => return Err(ProviderError::Nonsense),
@@ -358,7 +355,8 @@ impl Provider for GoogleDrive {
             ("", address) => address.to_owned(),
             (name, address) => format!("{name} ({address})"),
         };
-        let id = if user.permission_id.is_empty() { user.email_address } else { user.permission_id };
+        let id =
+            if user.permission_id.is_empty() { user.email_address } else { user.permission_id };
         Ok(Account { id: Zeroizing::new(id), label: Zeroizing::new(label), root: None })
     }
 

@@ -158,9 +158,7 @@ fn granted(answer: &BasicTokenResponse) -> Result<Granted, ProviderError> {
 }
 
 /// What went wrong, without a word of what the provider wrote.
-fn told(
-    error: RequestTokenError<EgressError, oauth2::basic::BasicErrorResponse>,
-) -> ProviderError {
+fn told(error: RequestTokenError<EgressError, oauth2::basic::BasicErrorResponse>) -> ProviderError {
     match error {
         RequestTokenError::Request(error) => error.into(),
         RequestTokenError::ServerResponse(said) => match said.error() {

@@ -23,9 +23,7 @@ mod stage;
 
 pub use grant::{Grant, GrantParts};
 pub use id::ConnectionId;
-pub use stage::{
-    Asked, Browser, Ending, Exchange, Mark, Opened, Revocation, Stage, Standing,
-};
+pub use stage::{Asked, Browser, Ending, Exchange, Mark, Opened, Revocation, Stage, Standing};
 
 use stage::Consented;
 
@@ -429,7 +427,8 @@ impl Connections {
     /// Forgets those that have been over for long.
     pub fn forget_old(&self, now: Now) {
         let mut rows = self.rows();
-        let old = |row: &Row| row.stage.over_since().is_some_and(|at| now.boot.since(at) >= REMEMBERED);
+        let old =
+            |row: &Row| row.stage.over_since().is_some_and(|at| now.boot.since(at) >= REMEMBERED);
         let gone: Vec<ConnectionId> =
             rows.all.iter().filter(|(_, row)| old(row)).map(|(id, _)| *id).collect();
         for id in gone {

@@ -106,13 +106,16 @@ pub fn consent_page(given: &ConsentPage<'_>) -> String {
         who,
         asks,
         points: points(given),
-        agree: format!("Agree and go to {title}"),
+        agree: format!("Agree and go to {}", house(*service)),
         agree_to: format!("/connect/{page}/consent"),
         refuse: "No, do not connect",
         refuse_to: format!("/connect/{page}/refuse"),
         form,
         small: vec![
-            format!("You sign in at {title} itself. Neither {name} nor this page sees your password."),
+            format!(
+                "You sign in at {} itself. Neither {name} nor this page sees your password.",
+                house(*service)
+            ),
             format!(
                 "This page is Dayfly's, the gateway that {name} uses. It keeps the permission \
                  sealed, uses it for {name} alone, and destroys it on time."
@@ -126,7 +129,10 @@ fn points(given: &ConsentPage<'_>) -> Vec<Point> {
     let (name, title) = (given.name, given.service.title());
     let reads = match given.access {
         Access::Picked => {
-            format!("Only the files that you pick at {title}. Nothing else of your {title}.")
+            format!(
+                "Only the files that you pick at {}. Nothing else of your {title}.",
+                house(given.service)
+            )
         }
         Access::Browse | Access::BrowseWrite => format!(
             "All files of your {title}: their names, folders and content. And your account's name \
@@ -139,7 +145,9 @@ fn points(given: &ConsentPage<'_>) -> Vec<Point> {
             Service::Dropbox => "New files, into folders of yours. The permission that Dropbox \
                                  has for this also lets files be changed; Dayfly only adds."
                 .to_owned(),
-            Service::GoogleDrive => "New files. Google lets it change only what it added.".to_owned(),
+            Service::GoogleDrive => {
+                "New files. Google lets it change only what it added.".to_owned()
+            }
         };
         points.push(Point { what: "It can add", said });
     }
@@ -156,11 +164,19 @@ fn points(given: &ConsentPage<'_>) -> Vec<Point> {
     let at_most = format!("At most {} after you agree.", span(given.lasts));
     let said = match given.offline {
         true => format!("{at_most} Until then also while you are away."),
-        false => format!("{at_most} Often less: {title} may end it sooner."),
+        false => format!("{at_most} Perhaps less: {} may end it sooner.", house(given.service)),
     };
     points.push(Point { what: "How long", said });
     points.push(Point { what: "Taking it back", said: take_back(name, given.service) });
     points
+}
+
+/// Whose pages a person signs in at.
+const fn house(service: Service) -> &'static str {
+    match service {
+        Service::Dropbox => "Dropbox",
+        Service::GoogleDrive => "Google",
+    }
 }
 
 fn take_back(name: &str, service: Service) -> String {
@@ -177,8 +193,8 @@ pub fn account_page(given: &AccountPage<'_>) -> String {
     let AccountPage { page, form, name, service, label, onward, code } = *given;
     let title = service.title();
     let next = match onward {
-        Some(_) => format!("If this is your account, go on to {name}. Nothing is read before that."),
-        None => format!("If this is your account, give {name} this code. Nothing is read before that."),
+        Some(_) => format!("If this is you, go on to {name}. Nothing is read before that."),
+        None => format!("If this is you, give {name} this code. Nothing is read before that."),
     };
     let mut small = Vec::new();
     if onward.is_some() {
@@ -186,12 +202,14 @@ pub fn account_page(given: &AccountPage<'_>) -> String {
     }
     if service.revokes_whole_grant() {
         small.push(format!(
-            "Disconnecting takes back all that {title} let this gateway see of your account."
+            "Disconnecting takes back all that {} let this gateway see of your account, unless \
+             another of your connections still needs it.",
+            house(service)
         ));
     }
     written(&Account {
-        title: format!("{title} is connected"),
-        lead: format!("You let {name} see the {title} of"),
+        title: format!("Is this your {title}?"),
+        lead: format!("{name} is about to see the {title} of"),
         label,
         next,
         onward,
@@ -233,10 +251,9 @@ pub fn ended_page(name: &str, service: Service, how: Option<Slug>, onward: Optio
             "Nothing was connected",
             format!("{title} did not answer as it should. Start again in a while."),
         ),
-        None => (
-            "Connected",
-            format!("{name} can use your {title} now, for as long as you agreed to."),
-        ),
+        None => {
+            ("Connected", format!("{name} can use your {title} now, for as long as you agreed to."))
+        }
     };
     let small = vec![format!("You can close this page. To take something back later, ask {name}.")];
     let onward_text = format!("Back to {name}");

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+pub use google_drive::error as drive_error;
 pub use oauth::Answer;
 pub use person::{Form, Person, forms, links};
-pub use google_drive::error as drive_error;
 pub use server::{Reply, Request};
 pub use tree::{Node, Tree};
 
@@ -175,7 +175,7 @@ impl Cloud {
     #[track_caller]
     pub fn decide(&self, authorize_url: &str, answer: &Answer) -> String {
         let query = authorize_url.strip_prefix(&self.url()).expect("the service's own address");
-        let request = Request::of("GET", query, b"");
+        let request = Request::of(query, b"");
         let ask = oauth::Asked::read(&self.state, &request).expect("a good authorization request");
         oauth::decide(&self.state, &ask, answer)
     }
@@ -244,6 +244,10 @@ impl State {
             (_, Kind::Dropbox) => dropbox::answer(self, request),
             (_, Kind::GoogleDrive) => google_drive::answer(self, request),
         };
+        if self.kind == Kind::Dropbox && reply.is_json() {
+            // Dropbox's own client takes no other spelling.
+            reply.headers[0].1 = "application/json".to_owned();
+        }
         if let Some(Trick::Edits(edit)) = trick {
             let mut json: Value = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
             edit(&mut json);

@@ -153,10 +153,7 @@ fn a_code_is_good_for_a_minute_and_a_late_one_ends_the_connection() {
     let late = room.all.confirm(id, &CODE, room.now());
     assert!(matches!(late, Err(Confirmation::Wrong(ended)) if ended.grant.is_some()));
     let view = room.all.get(id, TenantId::of("acme")).unwrap();
-    assert_eq!(
-        view.standing,
-        Standing::Over(Ending::Failed(Slug::BadCode), Revocation::Failed)
-    );
+    assert_eq!(view.standing, Standing::Over(Ending::Failed(Slug::BadCode), Revocation::Failed));
     assert!(view.grant.is_none());
 }
 

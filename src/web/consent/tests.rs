@@ -74,9 +74,12 @@ fn the_question_says_who_what_and_how_long_before_it_asks() {
 
 #[test]
 fn spans_are_said_in_words() {
-    for (seconds, said) in
-        [(1, "1 second"), (60, "1 minute"), (5400, "1 hour and 30 minutes"), (84_600, "23 hours and 30 minutes")]
-    {
+    for (seconds, said) in [
+        (1, "1 second"),
+        (60, "1 minute"),
+        (5400, "1 hour and 30 minutes"),
+        (84_600, "23 hours and 30 minutes"),
+    ] {
         assert_eq!(span(Duration::from_secs(seconds)), said);
     }
 }

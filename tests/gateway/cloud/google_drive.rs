@@ -84,7 +84,11 @@ fn about(state: &State, request: &Request) -> Reply {
 }
 
 /// A page of `all` from the request's token on, and the token of the next.
-fn page<T>(all: &[T], request: &Request, most: usize) -> Result<(Vec<usize>, Option<String>), Reply> {
+fn page<T>(
+    all: &[T],
+    request: &Request,
+    most: usize,
+) -> Result<(Vec<usize>, Option<String>), Reply> {
     let at = match request.query("pageToken") {
         None => 0,
         Some(token) => {

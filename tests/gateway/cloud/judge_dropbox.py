@@ -54,7 +54,7 @@ for pkce in (False, True):
     assert set(result.scope.split()) == {"account_info.read", "files.metadata.read"}
 
 online = granted(True, offline=False)
-assert online.refresh_token is None
+assert not online.refresh_token, online
 client = dropbox.Dropbox(online.access_token, session=session)
 account = client.users_get_current_account()
 assert account.email == "ada@mail.example" and account.name.display_name == "Ada Example"

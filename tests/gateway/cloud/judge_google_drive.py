@@ -44,7 +44,7 @@ def credentials(token, refresh):
 
 
 def drive(held):
-    options = {"api_endpoint": BASE}
+    options = {"api_endpoint": f"{BASE}/drive/v3/"}
     return build("drive", "v3", credentials=held, client_options=options, static_discovery=True, cache_discovery=False)
 
 

@@ -161,7 +161,8 @@ pub fn page(state: &State, request: &Request) -> Reply {
     if let Err(wrong) = Asked::read(state, request) {
         return Reply::text(400, "text/plain", &format!("Error 400: {wrong}"));
     }
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(&request.query).finish();
+    let query =
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(&request.query).finish();
     let account = state.account.lock().unwrap().clone();
     let html = format!(
         "<!doctype html><html lang=\"en\"><title>{0}</title><h1>{0}</h1>\

@@ -14,7 +14,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A request, read whole.
 #[derive(Clone, Debug)]
 pub struct Request {
-    pub method: String,
     pub path: String,
     pub query: Vec<(String, String)>,
     pub headers: Vec<(String, String)>,
@@ -30,11 +29,11 @@ pub struct Reply {
 }
 
 impl Request {
-    pub fn of(method: &str, target: &str, body: &[u8]) -> Self {
+    pub fn of(target: &str, body: &[u8]) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        let (method, path) = (method.to_owned(), path.to_owned());
-        Self { method, path, query, headers: Vec::new(), body: body.to_vec() }
+        let path = path.to_owned();
+        Self { path, query, headers: Vec::new(), body: body.to_vec() }
     }
 
     /// The first value of that name in the query: as Drive does.
@@ -75,6 +74,13 @@ impl Reply {
     pub fn to(status: u16, place: &str) -> Self {
         let headers = vec![("Location".to_owned(), place.to_owned())];
         Self { status, headers, body: Vec::new() }
+    }
+
+    pub fn is_json(&self) -> bool {
+        let kind = self.headers.first();
+        kind.is_some_and(|(name, kind)| {
+            name == "Content-Type" && kind.starts_with("application/json")
+        })
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -167,8 +173,8 @@ fn serve(
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split_whitespace();
-    let (Some(method), Some(target)) = (words.next(), words.next()) else { return Ok(()) };
-    let mut request = Request::of(method, target, b"");
+    let (Some(_), Some(target)) = (words.next(), words.next()) else { return Ok(()) };
+    let mut request = Request::of(target, b"");
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;

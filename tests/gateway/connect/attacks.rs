@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{APP, Begun, Scene, query};
-use crate::cloud::{Answer as Decision, Cloud, Kind, Part, Person, Reply, Trick, forms};
+use crate::cloud::{Answer as Decision, Cloud, Form, Kind, Part, Person, Reply, Trick, forms};
 use crate::harness::{Answer, eventually};
 
 #[test]
@@ -79,7 +79,9 @@ fn a_state_is_its_browsers_own_and_good_once() {
         let callback = format!("/oauth/callback/{}", kind.name());
         let before = scene.token_requests();
         // Missing, empty, made up, twice.
-        for query in ["", "?code=x", "?code=x&state=", "?code=x&state=aaaa", "?state=a&state=b&code=x"] {
+        for query in
+            ["", "?code=x", "?code=x&state=", "?code=x&state=aaaa", "?state=a&state=b&code=x"]
+        {
             is_no_way_back(person.open(&format!("{callback}{query}")));
         }
         let twice = format!("{back}&code=another");
@@ -208,12 +210,14 @@ fn less_or_more_than_was_agreed_to_is_taken_back() {
         (Kind::Dropbox, "account_info.read files.metadata.read".to_owned()),
         (
             Kind::Dropbox,
-            "account_info.read files.content.read files.content.write files.metadata.read".to_owned(),
+            "account_info.read files.content.read files.content.write files.metadata.read"
+                .to_owned(),
         ),
         (Kind::GoogleDrive, format!("{drive}.metadata.readonly")),
         (Kind::GoogleDrive, format!("{drive}.readonly {drive}")),
     ] {
-        let ended = scene.consent(kind, &json!({"offline": true}), &Decision::allow().scope(&scope));
+        let ended =
+            scene.consent(kind, &json!({"offline": true}), &Decision::allow().scope(&scope));
         assert_eq!(scene.failure(&ended.id), "scope-mismatch", "{scope}");
         eventually("the token is revoked", || scene.cloud(kind).tokens().is_empty().then_some(()));
         assert!(ended.page.contains("something else"), "{}", ended.page);
@@ -239,7 +243,7 @@ fn a_form_that_the_page_did_not_make_does_nothing() {
         for forged in [form.forged(""), form.forged("x"), crossed] {
             person.submit(&forged).expect(400);
         }
-        let none = super::super::cloud::Form { fields: Vec::new(), ..form.clone() };
+        let none = Form { fields: Vec::new(), ..form.clone() };
         person.submit(&none).expect(400);
         // The right form from a browser that is not the page's.
         stranger.submit(form).expect(410);
@@ -249,7 +253,10 @@ fn a_form_that_the_page_did_not_make_does_nothing() {
         let nobody = scene.gateway.anonymous();
         let ask = nobody.ask("POST", &form.action).header("Sec-Fetch-Site", "cross-site");
         let body = form.body();
-        ask.header("Cookie", cookies.join("; ")).body(body.as_bytes()).send().problem(400, "bad-request");
+        ask.header("Cookie", cookies.join("; "))
+            .body(body.as_bytes())
+            .send()
+            .problem(400, "bad-request");
     }
     assert_eq!(scene.state(&id), "pending");
     let consented = scene.consent(Kind::Dropbox, &json!({}), &Decision::allow());
@@ -266,7 +273,11 @@ fn a_form_that_the_page_did_not_make_does_nothing() {
 #[test]
 fn a_person_is_sent_back_to_the_tenants_addresses_alone() {
     let scene = Scene::with(|setup| {
-        setup.set("tenants.acme", "return_to", &format!("[\"{APP}\", \"https://one.example/done\"]"))
+        setup.set(
+            "tenants.acme",
+            "return_to",
+            &format!("[\"{APP}\", \"https://one.example/done\"]"),
+        )
     });
     let ask = |to: &str| scene.asking(Kind::Dropbox, &json!({"return_to": to}));
     for to in [
@@ -290,7 +301,12 @@ fn a_person_is_sent_back_to_the_tenants_addresses_alone() {
     ] {
         ask(to).problem(403, "not-permitted-by-policy");
     }
-    for to in [APP, "https://app.acme.example/a/b?c=d", "https://APP.acme.example/", "https://one.example/done?x=y"] {
+    for to in [
+        APP,
+        "https://app.acme.example/a/b?c=d",
+        "https://APP.acme.example/",
+        "https://one.example/done?x=y",
+    ] {
         ask(to).expect(201);
     }
 }
@@ -369,7 +385,8 @@ fn a_token_answer_is_believed_only_when_it_is_one() {
     let elsewhere = Cloud::start(Kind::Dropbox);
     let away = format!("{}/oauth2/token", elsewhere.url());
     let token = r#"{"access_token":"sl.x","token_type":"bearer","expires_in":9,"scope":"a"}"#;
-    let edits: [(fn(&mut Value), &str); 6] = [
+    type Edit = fn(&mut Value);
+    let edits: [(Edit, &str); 6] = [
         (|json| drop(json.as_object_mut().unwrap().remove("expires_in")), "upstream-failed"),
         (|json| json["expires_in"] = 0.into(), "upstream-failed"),
         (|json| json["token_type"] = "mac".into(), "upstream-failed"),

@@ -11,7 +11,7 @@ use crate::harness::eventually;
 fn a_provider_that_does_not_answer_is_told_again_until_it_has_heard() {
     let scene = Scene::start();
     for kind in Kind::BOTH {
-        let id = scene.active(kind, &json!({}));
+        let id = scene.active(kind, &json!({"ttl": "4m"}));
         let cloud = scene.cloud(kind);
         cloud.order(Part::Revoke, 2, Trick::Says(Reply::text(503, "text/html", "<h1>503</h1>")));
         let ended = scene.delete(&id).expect(200).json();
@@ -47,7 +47,11 @@ fn google_ends_a_persons_whole_grant_so_the_last_connection_does_it() {
     let (one, two) =
         (scene.active(Kind::GoogleDrive, &json!({})), scene.active(Kind::GoogleDrive, &json!({})));
     let ada = google.account();
-    google.log_in(Account { id: "another".to_owned(), email: "bob@mail.example".to_owned(), ..ada.clone() });
+    google.log_in(Account {
+        id: "another".to_owned(),
+        email: "bob@mail.example".to_owned(),
+        ..ada.clone()
+    });
     let bobs = scene.active(Kind::GoogleDrive, &json!({}));
     assert_eq!(scene.delete(&one).expect(200).json()["provider_revocation"], "deferred");
     assert_eq!(google.count(Part::Revoke), 0);

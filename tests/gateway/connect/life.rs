@@ -10,7 +10,8 @@ use crate::harness::{eventually, key_of};
 fn from_the_question_to_the_end() {
     let scene = Scene::start();
     for kind in Kind::BOTH {
-        let Begun { id, url } = scene.begin(kind, &json!({}));
+        // Under five minutes no deadline key is shared, so that the count below comes to zero.
+        let Begun { id, url } = scene.begin(kind, &json!({"ttl": "4m"}));
         assert!(id.starts_with("conn_") && id.len() == 31, "{id}");
         assert_eq!(scene.state(&id), "pending");
         scene.items(&id, "").problem(409, "connection-not-active");
@@ -117,8 +118,7 @@ fn a_page_that_is_loaded_again_shows_a_fresh_code_and_the_earlier_one_still_hold
 #[test]
 fn one_subjects_connection_is_not_anothers() {
     let scene = Scene::start();
-    let consented =
-        scene.consent(Kind::Dropbox, &json!({"subject": "user-1"}), &Decision::allow());
+    let consented = scene.consent(Kind::Dropbox, &json!({"subject": "user-1"}), &Decision::allow());
     let (id, code) = (&consented.id, consented.code());
     scene.confirm(id, &json!({"code": code})).problem(404, "not-found");
     scene.confirm(id, &json!({"code": code, "subject": "user-2"})).problem(404, "not-found");
@@ -177,7 +177,10 @@ fn a_repeated_request_gets_the_same_connection() {
     let scene = Scene::start();
     let ask = |key: &str, body: &str| {
         let app = scene.app();
-        app.ask("POST", "/v1/connections").header("Idempotency-Key", key).body(body.as_bytes()).send()
+        app.ask("POST", "/v1/connections")
+            .header("Idempotency-Key", key)
+            .body(body.as_bytes())
+            .send()
     };
     let body = json!({"provider": "dropbox", "access": "browse"}).to_string();
     let first = ask("one", &body).expect(201).json();
@@ -233,10 +236,21 @@ fn without_offline_a_connection_ends_with_its_token_and_keeps_nothing_that_outli
         scene.cloud(kind).token_life(600);
         let online = scene.active(kind, &json!({"ttl": "4h"}));
         assert!((400..=600).contains(&ends(&online)), "{}", ends(&online));
-        let consented = scene.consent(kind, &json!({"ttl": "4h", "offline": true}), &Decision::allow());
-        let sent = query(&scene.cloud(kind).requests().iter().rev().find_map(|request| {
-            (request.path.contains("token")).then(|| String::from_utf8(request.body.clone()).unwrap())
-        }).map(|body| format!("?{body}")).unwrap());
+        let consented =
+            scene.consent(kind, &json!({"ttl": "4h", "offline": true}), &Decision::allow());
+        let sent = query(
+            &scene
+                .cloud(kind)
+                .requests()
+                .iter()
+                .rev()
+                .find_map(|request| {
+                    (request.path.contains("token"))
+                        .then(|| String::from_utf8(request.body.clone()).unwrap())
+                })
+                .map(|body| format!("?{body}"))
+                .unwrap(),
+        );
         assert!(sent.contains_key("code_verifier") && sent.contains_key("client_secret"));
         scene.confirm(&consented.id, &json!({"code": consented.code()})).expect(200);
         assert!(ends(&consented.id) > 3 * 3600, "{}", ends(&consented.id));
@@ -275,7 +289,9 @@ fn a_reload_takes_a_provider_away_from_new_connections_and_bad_ones_are_refused(
     scene.gateway.rewrite(&fewer.toml());
     let process = rustix::process::Pid::from_raw(scene.gateway.process().cast_signed()).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();
-    eventually("the reload applies", || (scene.asking(Kind::Dropbox, &json!({})).status == 403).then_some(()));
+    eventually("the reload applies", || {
+        (scene.asking(Kind::Dropbox, &json!({})).status == 403).then_some(())
+    });
     scene.items(&id, "").expect(200);
     let whoami = scene.app().get("/v1/whoami").expect(200).text("key");
     assert!(key_of("app").contains(&whoami));
@@ -297,7 +313,8 @@ fn the_command_line_connects_with_a_code_that_is_read() {
         .spawn()
         .unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-    let url = said.find_map(|line| Some(line.ok()?.trim().to_owned()).filter(|l| l.contains("://")));
+    let url =
+        said.find_map(|line| Some(line.ok()?.trim().to_owned()).filter(|l| l.contains("://")));
     let mut person = scene.person();
     let sent = scene.agree(&mut person, &url.unwrap());
     let back = scene.dropbox.decide(&sent, &Decision::allow());
