@@ -19,7 +19,7 @@
 //! 7 root       app   config   main (loads the config, hands plain values to app)
 //! 6 faces      wire (JSON shapes)   web (pages)   http (router, auth, files)   ops   cli
 //! 5 flow       pipeline (the one place where the order of stages is written; the sweeper)
-//! 4 stages     shred   connect (a person's permission)   intake   process (one file per processor; the worker's entry)   deliver
+//! 4 stages     shred   connect (by consent)   intake   process (and its worker)   deliver
 //! 3 keepers    policy   table (live files)   receipt (evidence)   vault (seal, open, placement)
 //! 2 edges      egress (the one HTTP client)   store   provider (Dropbox, Google Drive)   jail
 //! 1 substance  file   problem (slug, status, title)   crypto (segment format)   keyring

@@ -184,6 +184,8 @@ impl Connect {
         let told = join_all(leaving.iter().map(|leaving| self.tell(leaving)));
         within(&*self.0.clock, LAST_WORDS, told).await;
         drop(leaving);
+        // Others may be on their way out already.
+        within(&*self.0.clock, LAST_WORDS, self.0.tasks.idle()).await;
         self.0.closing.fire();
         self.0.connections.close();
         within(&*self.0.clock, LAST_WORDS, self.0.tasks.idle()).await;

@@ -96,7 +96,8 @@ struct State {
 impl Cloud {
     pub fn start(kind: Kind) -> Self {
         let account = Account {
-            id: format!("dbid:AAA-account-of-{}", kind.name()),
+            // Dropbox's have 40 characters, and its client insists.
+            id: "dbid:AAH-of-nobody-in-particular-000-abc".to_owned(),
             name: "Ada Example".to_owned(),
             email: "ada@mail.example".to_owned(),
             team_root: false,

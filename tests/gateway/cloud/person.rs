@@ -1,4 +1,4 @@
-//! Somebody with a browser, as far as HTTP goes: cookies, forms, and redirects looked at one by one.
+//! Somebody with a browser, as far as HTTP goes: cookies, forms, redirects looked at one by one.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
