@@ -121,6 +121,11 @@ fn a_listing_under_way_stops_when_its_connection_ends() {
         scene.delete(&id).expect(200);
         listing.join().unwrap().problem(410, "connection-revoked");
     });
+    assert_eq!(
+        scene.dropbox.count(Part::List),
+        1,
+        "it was not the provider's silence that ended it"
+    );
     scene.dropbox.behave();
 }
 
