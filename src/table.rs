@@ -25,8 +25,8 @@ mod quota;
 
 pub use claims::{CONFIRM_WITHIN, CONTINUE_WITHIN, Claim, ClaimError, Claims};
 pub use connections::{
-    Asked, Browser, Confirmation, ConnectionId, Connections, Ended, Ending, Exchange, Full, Grant,
-    GrantParts, Mark, Opened, Revocation, Standing, Terms as ConnectionTerms, Until,
+    Asked, Browser, Confirmation, ConnectionId, Connections, Ending, Exchange, Full, LetGo, Mark,
+    Opened, Permission, PermissionParts, Revocation, Standing, Terms as ConnectionTerms, Until,
     View as Connection,
 };
 pub use cut::Cut;

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 use super::{Connect, ConnectError};
 use crate::file::TenantId;
 use crate::provider::{Access, Ask, Item, Page, ProviderError};
-use crate::table::{Connection, ConnectionId, Grant, Standing};
+use crate::table::{Connection, ConnectionId, Permission, Standing};
 
 /// Pages without a single item that are passed over before the caller gets one.
 const EMPTY_PAGES: usize = 5;
@@ -72,7 +72,7 @@ impl Connect {
     async fn pages(
         &self,
         view: &Connection,
-        grant: &Arc<Grant>,
+        grant: &Arc<Permission>,
         browse: &Browse<'_>,
     ) -> Result<Listed, ConnectError> {
         let (mut number, mut cursor) = match browse.cursor {
@@ -106,7 +106,7 @@ impl Connect {
     async fn page(
         &self,
         view: &Connection,
-        grant: &Arc<Grant>,
+        grant: &Arc<Permission>,
         browse: &Browse<'_>,
         cursor: Option<&str>,
     ) -> Result<Page, ConnectError> {

@@ -14,7 +14,7 @@ use crate::clock::within;
 use crate::file::{Reason, TenantId};
 use crate::metrics;
 use crate::provider::{Provider, ProviderError};
-use crate::table::{Connection, ConnectionId, Ending, Grant, Revocation, Standing};
+use crate::table::{Connection, ConnectionId, Ending, Permission, Revocation, Standing};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const SLOWEST: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ const NAPS_PER_LOOK: u32 = 60;
 struct Leaving {
     id: ConnectionId,
     provider: Arc<dyn Provider>,
-    grant: Arc<Grant>,
+    grant: Arc<Permission>,
 }
 
 impl Connect {
@@ -95,7 +95,7 @@ impl Connect {
         &self,
         id: ConnectionId,
         provider: &Arc<dyn Provider>,
-        grant: Arc<Grant>,
+        grant: Arc<Permission>,
     ) {
         let leaving = Leaving { id, provider: provider.clone(), grant };
         let (first, heard) = oneshot::channel();

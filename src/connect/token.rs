@@ -13,7 +13,7 @@ use crate::clock::Now;
 use crate::file::{Deadline, Role};
 use crate::keyring::KeyringError;
 use crate::provider::{Account, Bearer, Granted, Provider, ProviderError, TokenSource};
-use crate::table::{ConnectionTerms, Grant, GrantParts, Mark, Origin, Until};
+use crate::table::{ConnectionTerms, Mark, Origin, Permission, PermissionParts, Until};
 
 /// An access token is replaced this long before its end.
 const EARLY: Duration = Duration::from_secs(60);
@@ -69,7 +69,7 @@ impl Connect {
         granted: &Granted,
         account: Option<&Account>,
         picked: Vec<String>,
-    ) -> Result<Grant, ConnectError> {
+    ) -> Result<Permission, ConnectError> {
         let now = self.now();
         // Without the wish nothing that outlives the access token is kept.
         let refresh = granted.refresh.as_ref().filter(|_| terms.offline);
@@ -92,7 +92,7 @@ impl Connect {
         let rent = vault.rent(account_record.as_slice().len() + token.as_slice().len())?;
         guard.disarm();
         let left = deadline.left(now);
-        Ok(Grant::new(GrantParts {
+        Ok(Permission::new(PermissionParts {
             until: Until::after(now, left - FOR_REVOKING.min(left / 10)),
             person: match account {
                 Some(account) => self.person(&*terms.provider, account),
@@ -115,7 +115,7 @@ impl Connect {
         self.marks("person", &[service, provider.client_id().as_bytes(), account.id.as_bytes()])
     }
 
-    pub(super) fn open_token(&self, grant: &Grant) -> Result<(u32, TokenRecord), BodyError> {
+    pub(super) fn open_token(&self, grant: &Permission) -> Result<(u32, TokenRecord), BodyError> {
         let token = grant.token();
         let place = (Role::Token, token.index);
         let plain = self.0.vault.open_small(&grant.origin, place, &token.sealed)?;
@@ -123,7 +123,7 @@ impl Connect {
         Ok((token.index, record))
     }
 
-    pub(super) fn open_account(&self, grant: &Grant) -> Result<AccountRecord, BodyError> {
+    pub(super) fn open_account(&self, grant: &Permission) -> Result<AccountRecord, BodyError> {
         let place = (Role::Record, 0);
         let plain = self.0.vault.open_small(&grant.origin, place, &grant.account)?;
         serde_json::from_slice(&plain).map_err(|_| BodyError::Damaged)
@@ -133,20 +133,20 @@ impl Connect {
     ///
     /// # Errors
     /// When the connection has ended.
-    pub fn label(&self, grant: &Grant) -> Result<Zeroizing<String>, ConnectError> {
+    pub fn label(&self, grant: &Permission) -> Result<Zeroizing<String>, ConnectError> {
         let mut record = self.open_account(grant)?;
         Ok(Zeroizing::new(std::mem::take(&mut record.label)))
     }
 
     /// Where a provider's calls for this connection get their token from.
-    pub(super) fn tokens(&self, grant: &Arc<Grant>, provider: &Arc<dyn Provider>) -> Held {
+    pub(super) fn tokens(&self, grant: &Arc<Permission>, provider: &Arc<dyn Provider>) -> Held {
         Held { connect: self.clone(), grant: grant.clone(), provider: provider.clone() }
     }
 
     /// Another access token for the refresh token: one caller asks, the others use what it got.
     async fn refreshed(
         &self,
-        grant: &Grant,
+        grant: &Permission,
         provider: &dyn Provider,
         refused: &Bearer,
     ) -> Result<Bearer, ProviderError> {
@@ -215,7 +215,7 @@ impl From<ConnectError> for ProviderError {
 /// A live connection's token.
 pub(super) struct Held {
     connect: Connect,
-    grant: Arc<Grant>,
+    grant: Arc<Permission>,
     provider: Arc<dyn Provider>,
 }
 

@@ -17,12 +17,12 @@ use crate::file::TenantId;
 use crate::problem::Slug;
 use crate::provider::{Access, Provider, Service};
 
-mod grant;
 mod id;
+mod permission;
 mod stage;
 
-pub use grant::{Grant, GrantParts};
 pub use id::ConnectionId;
+pub use permission::{Permission, PermissionParts};
 pub use stage::{Asked, Browser, Ending, Exchange, Mark, Opened, Revocation, Stage, Standing};
 
 use stage::Consented;
@@ -116,7 +116,7 @@ pub struct View {
     pub terms: Arc<Terms>,
     pub standing: Standing,
     pub until: Until,
-    pub grant: Option<Arc<Grant>>,
+    pub grant: Option<Arc<Permission>>,
     /// Whether somebody has opened its page.
     pub opened: bool,
 }
@@ -161,7 +161,7 @@ impl Row {
     }
 
     /// Ends it; returns what was granted, for it must be taken back.
-    fn end(&mut self, ending: Ending, now: Now) -> Ended {
+    fn end(&mut self, ending: Ending, now: Now) -> LetGo {
         let (stage, ended) = std::mem::replace(&mut self.stage, Stage::Moving).end(ending, now);
         self.stage = stage;
         if !ended.was_over {
@@ -172,10 +172,10 @@ impl Row {
 }
 
 /// What became of a connection that was to end.
-pub struct Ended {
+pub struct LetGo {
     /// It was over before.
     pub was_over: bool,
-    pub grant: Option<Arc<Grant>>,
+    pub grant: Option<Arc<Permission>>,
 }
 
 /// Why a new connection is not taken.
@@ -321,7 +321,12 @@ impl Connections {
     ///
     /// # Errors
     /// When it is not waiting for one any more.
-    pub fn consent(&self, id: ConnectionId, grant: Grant, now: Now) -> Result<View, Arc<Grant>> {
+    pub fn consent(
+        &self,
+        id: ConnectionId,
+        grant: Permission,
+        now: Now,
+    ) -> Result<View, Arc<Permission>> {
         let mut rows = self.rows();
         let grant = Arc::new(grant);
         let Some(row) = rows.all.get_mut(&id) else { return Err(grant) };
@@ -379,7 +384,7 @@ impl Connections {
     }
 
     /// Ends a connection; `None` if there is none.
-    pub fn end(&self, id: ConnectionId, ending: Ending, now: Now) -> Option<(View, Ended)> {
+    pub fn end(&self, id: ConnectionId, ending: Ending, now: Now) -> Option<(View, LetGo)> {
         let mut rows = self.rows();
         let row = rows.all.get_mut(&id)?;
         let state = row.stage.state();
@@ -461,7 +466,7 @@ impl Connections {
 /// Why a code did not confirm a connection.
 pub enum Confirmation {
     /// Wrong or late: the connection has ended.
-    Wrong(Ended),
+    Wrong(LetGo),
     /// It is confirmed already.
     Used,
     /// Nobody has consented yet.

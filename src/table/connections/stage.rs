@@ -5,7 +5,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{CODE_WITHIN, Ended, Grant, Until};
+use super::{CODE_WITHIN, LetGo, Permission, Until};
 use crate::clock::{Boot, Now};
 use crate::problem::Slug;
 
@@ -106,14 +106,14 @@ pub enum Stage {
 /// There is a token, and the app has not confirmed that its user is the one who consented.
 pub struct Consented {
     pub browser: Browser,
-    pub grant: Arc<Grant>,
+    pub grant: Arc<Permission>,
     codes: Vec<(Mark, Until)>,
 }
 
 /// The token may be used.
 pub struct Active {
     browser: Browser,
-    grant: Arc<Grant>,
+    grant: Arc<Permission>,
 }
 
 /// There is nothing any more but the memory of how it ended.
@@ -128,7 +128,7 @@ pub struct Over {
 const CODES: usize = 4;
 
 impl Consented {
-    pub(super) const fn new(browser: Browser, grant: Arc<Grant>) -> Self {
+    pub(super) const fn new(browser: Browser, grant: Arc<Permission>) -> Self {
         Self { browser, grant, codes: Vec::new() }
     }
 
@@ -195,7 +195,7 @@ impl Stage {
         }
     }
 
-    pub(super) const fn grant(&self) -> Option<&Arc<Grant>> {
+    pub(super) const fn grant(&self) -> Option<&Arc<Permission>> {
         match self {
             Self::Consented(consented) => Some(&consented.grant),
             Self::Active(active) => Some(&active.grant),
@@ -203,7 +203,7 @@ impl Stage {
         }
     }
 
-    pub(super) fn end(self, ending: Ending, now: Now) -> (Self, Ended) {
+    pub(super) fn end(self, ending: Ending, now: Now) -> (Self, LetGo) {
         let revocation = match &self {
             // Its code may be a token by now: that is taken back when it arrives.
             Self::Exchanging(_) if !matches!(ending, Ending::Failed(_)) => Revocation::Failed,
@@ -212,7 +212,7 @@ impl Stage {
         };
         let over = |browser| Self::Over(Over { browser, ending, revocation, since: now.boot });
         let (stage, grant) = match self {
-            Self::Over(over) => return (Self::Over(over), Ended { was_over: true, grant: None }),
+            Self::Over(over) => return (Self::Over(over), LetGo { was_over: true, grant: None }),
             Self::Unopened | Self::Moving => (over(None), None),
             Self::Open(browser, _) | Self::Exchanging(browser) => (over(Some(browser)), None),
             Self::Consented(consented) => (over(Some(consented.browser)), Some(consented.grant)),
@@ -221,7 +221,7 @@ impl Stage {
         if let Some(grant) = &grant {
             grant.cut.fire();
         }
-        (stage, Ended { was_over: false, grant })
+        (stage, LetGo { was_over: false, grant })
     }
 
     pub(super) const fn standing(&self) -> Standing {

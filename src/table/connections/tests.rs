@@ -80,7 +80,7 @@ impl Room {
         self.all.come_back(&state, Service::Dropbox, Some(&COOKIE), self.now()).is_some()
     }
 
-    fn grant(&self, id: ConnectionId) -> Grant {
+    fn grant(&self, id: ConnectionId) -> Permission {
         let deadline = Deadline::fix(self.now(), Duration::from_hours(1)).unwrap();
         let keys = Arc::new(self.keys.create(id.keys(), deadline).unwrap());
         let tenant = TenantId::of("acme");
@@ -98,7 +98,7 @@ impl Room {
             seal_record(&header, &tenant, key, &SystemEntropy, b"{}").unwrap()
         };
         let (account, token) = (sealed(Role::Record), sealed(Role::Token));
-        Grant::new(GrantParts {
+        Permission::new(PermissionParts {
             origin: Origin { keys, tenant, region, deadline },
             until: Until::after(self.now(), Duration::from_mins(50)),
             person: [5; 32],

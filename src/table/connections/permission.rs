@@ -12,7 +12,7 @@ use crate::keyring::Keys;
 use crate::table::{Cut, Nursery, Origin};
 
 /// A token at rest. Dropped, its keys are destroyed.
-pub struct Grant {
+pub struct Permission {
     pub origin: Origin,
     /// The end of the connection: a little before the end of its keys, so that a token can still be
     /// revoked when its time is over.
@@ -37,8 +37,8 @@ pub struct Token {
     pub sealed: SealedRecord,
 }
 
-/// What a [`Grant`] is made of.
-pub struct GrantParts {
+/// What a [`Permission`] is made of.
+pub struct PermissionParts {
     pub origin: Origin,
     pub until: Until,
     pub person: Mark,
@@ -50,9 +50,9 @@ pub struct GrantParts {
     pub rent: Permit,
 }
 
-impl Grant {
+impl Permission {
     #[must_use]
-    pub fn new(parts: GrantParts) -> Self {
+    pub fn new(parts: PermissionParts) -> Self {
         Self {
             origin: parts.origin,
             until: parts.until,
@@ -87,7 +87,7 @@ impl Grant {
     }
 }
 
-impl Drop for Grant {
+impl Drop for Permission {
     fn drop(&mut self) {
         self.shred(Reason::Deleted);
     }
