@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::entropy::{Entropy, Machine};
-use crate::jail::Zygote;
+use crate::http::{Crowd, TlsFiles};
+use crate::jail::{Holds, Walls, Zygote};
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::policy::Policy;
+use crate::process::Own;
 
 mod check;
 mod gateway;
+mod rights;
 
 pub use check::examine;
 pub use gateway::{Gateway, StartError, Stopped};
@@ -22,11 +25,11 @@ pub use gateway::{Gateway, StartError, Stopped};
 pub struct Settings {
     pub public: SocketAddr,
     pub admin: SocketAddr,
+    /// The public listener's certificate; without one it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
     pub cors_origins: Vec<String>,
     /// Where clients reach the gateway; without it, the public address.
     pub public_url: Option<String>,
-    /// Whether services that the gateway calls may be plain HTTP on loopback.
-    pub insecure_loopback: bool,
     pub state_dir: Option<PathBuf>,
     /// How long a receipt is kept after its file is gone.
     pub receipts: Duration,
@@ -36,15 +39,19 @@ pub struct Settings {
     pub min_rate: u64,
     pub header_timeout: Duration,
     pub drain: Duration,
-    pub connections: usize,
+    pub crowd: Crowd,
     pub workers: Workers,
     pub log_json: bool,
     pub log_level: tracing::Level,
     pub store: Place,
     pub keyring: Keeper,
     pub accept: Accept,
+    /// Whether services on loopback may be called without TLS: for tests.
+    pub insecure_loopback: bool,
     /// The embedded default accepts every limit by itself, and says so once.
     pub accept_all: bool,
+    /// Processors of the operator's own.
+    pub own: Vec<Own>,
     pub policy: Policy,
 }
 
@@ -80,6 +87,8 @@ pub struct Accept {
     pub swap: bool,
     pub kdump: bool,
     pub plain_http: bool,
+    /// Walls around workers that may be missing.
+    pub without: Walls,
 }
 
 /// What a gateway takes from outside: the machine, or a simulation.
@@ -87,6 +96,8 @@ pub struct Seams {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub zygote: Zygote,
+    /// What confines workers and programs here, as the zygote has tried.
+    pub holds: Holds,
     pub machine: Arc<dyn Machine>,
     /// The process keyring, made before the first thread.
     pub kernel: Result<ProcessKeyring, Unusable>,

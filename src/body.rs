@@ -66,7 +66,8 @@ pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send
 pub struct Pool {
     budget: Budget,
     size: usize,
-    idle: Mutex<Vec<Vec<u8>>>,
+    /// All zero, from end to end.
+    idle: Mutex<Vec<Box<[u8]>>>,
 }
 
 /// Idle buffers kept for reuse. They hold no permit: their memory is part of the idle process.
@@ -92,8 +93,8 @@ impl Pool {
         let pooled = capacity > self.size / 2;
         let capacity = if pooled { self.size } else { capacity };
         let permit = self.budget.acquire(capacity, clock).await?;
-        let bytes = if pooled { self.reuse() } else { Vec::with_capacity(capacity) };
-        Ok(Buffer { bytes, capacity, permit, home: self.clone() })
+        let bytes = if pooled { self.reuse() } else { zeroes(capacity) };
+        Ok(Buffer { bytes, len: 0, permit, home: self.clone() })
     }
 
     /// The size of the largest buffer, bytes.
@@ -107,23 +108,30 @@ impl Pool {
         &self.budget
     }
 
-    fn reuse(&self) -> Vec<u8> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.pop().unwrap_or_else(|| Vec::with_capacity(self.size))
+    fn reuse(&self) -> Box<[u8]> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| zeroes(self.size))
     }
 
-    fn give_back(&self, bytes: Vec<u8>) {
+    /// Takes back a buffer that was wiped.
+    fn give_back(&self, bytes: Box<[u8]>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if bytes.capacity() >= self.size && idle.len() < IDLE_BUFFERS {
+        if bytes.len() == self.size && idle.len() < IDLE_BUFFERS {
             idle.push(bytes);
         }
     }
 }
 
+/// Fresh memory; the kernel hands out large pieces as zeroes, untouched until they are used.
+fn zeroes(bytes: usize) -> Box<[u8]> {
+    vec![0; bytes].into_boxed_slice()
+}
+
 /// Bytes with the permit that pays for them. Wiped, and given back, when dropped.
 pub struct Buffer {
-    bytes: Vec<u8>,
-    capacity: usize,
+    /// Zero from `len` on, so that nothing has to be cleared before it is filled.
+    bytes: Box<[u8]>,
+    len: usize,
     permit: Permit,
     home: Arc<Pool>,
 }
@@ -131,57 +139,55 @@ pub struct Buffer {
 impl Buffer {
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.len]
     }
 
     #[must_use]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        &mut self.bytes[..self.len]
     }
 
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.bytes.len()
+    pub const fn len(&self) -> usize {
+        self.len
     }
 
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Room left, bytes.
     #[must_use]
-    pub fn room(&self) -> usize {
-        self.capacity - self.bytes.len()
+    pub const fn room(&self) -> usize {
+        self.bytes.len() - self.len
     }
 
     /// Appends as much of `from` as there is room for; returns how much that was.
     pub fn append(&mut self, from: &[u8]) -> usize {
         let taken = from.len().min(self.room());
-        self.bytes.extend_from_slice(&from[..taken]);
+        self.bytes[self.len..self.len + taken].copy_from_slice(&from[..taken]);
+        self.len += taken;
         taken
     }
 
     /// Sets the length; new bytes are zero. Never beyond the capacity.
     pub fn resize(&mut self, len: usize) {
-        assert!(len <= self.capacity, "a buffer never outgrows its permit");
-        if len < self.bytes.len() {
-            wipe(&mut self.bytes[len..]);
+        assert!(len <= self.bytes.len(), "a buffer never outgrows its permit");
+        if len < self.len {
+            wipe(&mut self.bytes[len..self.len]);
         }
-        self.bytes.resize(len, 0);
+        self.len = len;
     }
 
     /// Gives back the room that stayed empty, for a buffer that will be kept.
     pub fn shrink(&mut self) {
-        if self.bytes.len() < self.capacity {
-            let mut kept = Vec::with_capacity(self.bytes.len());
-            kept.extend_from_slice(&self.bytes);
+        if self.room() > 0 {
+            let kept = self.as_slice().into();
             let mut old = std::mem::replace(&mut self.bytes, kept);
-            wipe(&mut old);
-            old.clear();
+            wipe(&mut old[..self.len]);
             self.home.give_back(old);
-            self.capacity = self.bytes.len();
-            self.permit.shrink_to(self.capacity);
+            self.permit.shrink_to(self.len);
         }
     }
 
@@ -194,7 +200,7 @@ impl Buffer {
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.as_slice()
     }
 }
 
@@ -207,11 +213,9 @@ fn wipe(bytes: &mut [u8]) {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // Only what was filled: wiping a vector's whole capacity would touch pages never used.
-        wipe(&mut self.bytes);
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
-        self.home.give_back(bytes);
+        // Only what was filled: wiping it all would touch pages never used.
+        wipe(&mut self.bytes[..self.len]);
+        self.home.give_back(std::mem::take(&mut self.bytes));
     }
 }
 

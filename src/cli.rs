@@ -1,4 +1,4 @@
-//! The command line: what can be asked, and a key for who has none.
+//! The command line: what can be asked, a key for who has none, and a client for a gateway.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,8 +11,19 @@ use zeroize::Zeroizing;
 use crate::entropy::{Entropy, EntropyError};
 use crate::secret::Secret;
 
+pub mod client;
 mod connect;
+mod get;
+mod list;
+mod process;
+mod put;
+mod remote;
+mod remove;
+mod transfer;
+
+pub use client::Access;
 pub use connect::{AskError, ConnectArguments, Gateway, Waiting, begin, confirm};
+pub use remote::Remote;
 
 /// The gateway that forgets.
 #[derive(Debug, Parser)]
@@ -56,6 +67,8 @@ pub enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    #[command(flatten)]
+    Remote(Remote),
     /// Prints the JSON Schema of the settings file
     #[command(hide = true)]
     Schema,

@@ -9,14 +9,17 @@ use std::path::Path;
 use crate::app::Settings;
 use crate::disk;
 
+mod access;
 mod embedded;
 mod environment;
+mod processors;
 mod providers;
 mod raw;
 mod rules;
 mod typed;
 mod units;
 
+pub use access::access;
 pub use embedded::{Embedded, embedded};
 pub use environment::{Caller, caller};
 pub use raw::Raw;

@@ -10,24 +10,45 @@ use futures_util::{Stream, StreamExt};
 
 use crate::body::{BodyError, ByteStream};
 use crate::metrics;
-use crate::table::{Claim, LiveFile};
+use crate::table::{Claim, Era, LiveFile};
 
 mod conditions;
 mod confirm;
+mod export;
+mod lifeline;
 mod progress;
+mod webhook;
+mod zip;
 
 pub use conditions::{Conditions, Selection};
 pub use confirm::Unconfirmed;
+pub use export::Export;
+pub use lifeline::Lifeline;
 pub use progress::Progress;
+pub use webhook::{Heard, Message, Webhook};
+pub use zip::{Archive, Directory, MEMBER_BYTES, Place};
 
 /// What is done once a delivery has ended: the file, and whether all of it was handed on.
 pub type WhenEnded = Box<dyn FnOnce(&Arc<LiveFile>, bool) + Send>;
 
-/// A response's body. It ends the moment its file's keys are destroyed, and settles its claim when
-/// its last byte has been handed on or it is dropped.
+/// A response's body that somebody outside can watch over, and end.
+pub trait Outflow: Stream<Item = Result<Bytes, BodyError>> + Send + Unpin {
+    /// Bytes still to be handed on, where that is known.
+    fn left(&self) -> Option<u64>;
+
+    /// How it goes, for whoever watches over slow readers.
+    fn progress(&self) -> Arc<Progress>;
+
+    /// What it depends on.
+    fn lifeline(&self) -> Lifeline;
+}
+
+/// A file's bytes as a body. It ends the moment the file's keys are destroyed or its tenant's era
+/// is over, and settles its claim when its last byte has been handed on or it is dropped.
 pub struct Delivery {
     file: Arc<LiveFile>,
     plain: ByteStream,
+    lifeline: Lifeline,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
     left: Option<u64>,
     whole: bool,
@@ -38,21 +59,24 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Delivers `plain`, which is `bytes` of `file` where that is known beforehand.
+    /// Delivers `plain`, which is `bytes` of `file` where that is known beforehand, within an era
+    /// of its tenant.
     #[must_use]
     pub fn new(
-        file: Arc<LiveFile>,
+        (file, era): (Arc<LiveFile>, Era),
         plain: ByteStream,
         bytes: Option<u64>,
         claim: Option<Claim>,
         when_ended: WhenEnded,
     ) -> Self {
-        let cut = Box::pin(file.cut.fired());
+        let lifeline = Lifeline::new(file.cut.clone(), era);
+        let cut = Box::pin(lifeline.cut());
         let when_ended = Some(when_ended);
         // An empty file has no first byte to spend a claim with: its head is the delivery.
         let whole = bytes == Some(0);
         let (unconfirmed, progress) = (None, Arc::default());
-        Self { file, plain, cut, left: bytes, whole, claim, when_ended, unconfirmed, progress }
+        let left = bytes;
+        Self { file, plain, lifeline, cut, left, whole, claim, when_ended, unconfirmed, progress }
     }
 
     /// Counts the delivery as whole only once the client has shown that it has it.
@@ -60,18 +84,6 @@ impl Delivery {
     pub fn confirmed_by(mut self, unconfirmed: Unconfirmed) -> Self {
         self.unconfirmed = Some(unconfirmed);
         self
-    }
-
-    /// How the delivery goes, for whoever watches over slow readers.
-    #[must_use]
-    pub fn progress(&self) -> Arc<Progress> {
-        self.progress.clone()
-    }
-
-    /// Bytes still to be handed on, where that is known.
-    #[must_use]
-    pub const fn left(&self) -> Option<u64> {
-        self.left
     }
 
     fn handed_on(&mut self, bytes: u64) {
@@ -97,11 +109,29 @@ impl Stream for Delivery {
         this.progress.waits_for_us(polled.is_pending());
         let Poll::Ready(next) = polled else { return Poll::Pending };
         match &next {
+            // Cut while it was opened: it stays here.
+            Some(Ok(_)) if this.lifeline.is_cut() => {
+                return Poll::Ready(Some(Err(BodyError::Gone)));
+            }
             Some(Ok(bytes)) => this.handed_on(bytes.len() as u64),
             None => this.whole |= this.left.is_none(),
             Some(Err(_)) => {}
         }
         Poll::Ready(next)
+    }
+}
+
+impl Outflow for Delivery {
+    fn left(&self) -> Option<u64> {
+        self.left
+    }
+
+    fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    fn lifeline(&self) -> Lifeline {
+        self.lifeline.clone()
     }
 }
 

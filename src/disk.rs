@@ -1,14 +1,21 @@
 //! The one place that opens files: the configuration to read, and nameless ones to write.
 //!
-//! What is written here is sealed: `store` accepts nothing else. A nameless file has no directory
+//! What the gateway writes is sealed: `store` accepts nothing else. (Only the command line's client
+//! writes what it was given, for its own user: [`Draft`].) A nameless file has no directory
 //! entry from its first byte on, so a killed process leaves nothing behind but freed blocks.
 
 use std::fs::{DirBuilder, File};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+mod given;
+mod private;
+pub use given::{Draft, open};
+pub use private::{SecretFileError, read_secret};
 
 /// Reads a small text file, such as the configuration or a secret beside it.
 ///
@@ -34,6 +41,36 @@ pub fn allow_many_files() {
     // If the kernel refuses, uploads beyond the old limit answer 507, and nothing else changes.
     let _ = setrlimit(Resource::Nofile, most);
 }
+
+/// Reads all of `into` from `at` on, waiting for the disk if it must.
+///
+/// # Errors
+/// Those of the file system, and when the file ends before.
+pub fn read_at(file: &File, into: &mut [u8], at: u64) -> io::Result<()> {
+    file.read_exact_at(into, at)
+}
+
+/// As [`read_at`], from the page cache alone: never waits.
+///
+/// # Errors
+/// As there; [`io::ErrorKind::WouldBlock`] where the disk would have to be waited for, or the file
+/// system cannot tell.
+pub fn read_cached_at(file: &File, mut into: &mut [u8], mut at: u64) -> io::Result<()> {
+    while !into.is_empty() {
+        let read = preadv2(file, &mut [IoSliceMut::new(into)], at, ReadWriteFlags::NOWAIT);
+        match read {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => (into, at) = (&mut into[read..], at + read as u64),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::OPNOTSUPP) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// One of the ways to read above.
+pub type ReadAt = fn(&File, &mut [u8], u64) -> io::Result<()>;
 
 /// A directory for sealed temporary files, ours alone.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::entropy::{Entropy, EntropyError, random};
 
 mod deadline;
-pub use deadline::{Deadline, Epoch, MAX_TTL, TtlError};
+pub use deadline::{BETWEEN_READINGS, Deadline, Epoch, MAX_TTL, TtlError};
 
 /// An unguessable file id: 128 random bits, shown as `file_` and 26 base32 characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

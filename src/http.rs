@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -22,35 +22,52 @@ use crate::pipeline::Pipeline;
 use crate::policy::Policy;
 use crate::process::Registry;
 use crate::provider::{Provider, Service};
-use crate::table::Idempotency;
+use crate::receipt::Audit;
+use crate::table::{Grants, Idempotency};
 use crate::tasks::{Shutdown, Tasks};
 
 mod about;
 mod accept;
+mod audit;
 mod body;
 mod caller;
 mod connections;
 mod consent;
 mod content;
 mod cors;
+mod describe;
 mod disposition;
+mod events;
 mod files;
+mod frames;
+mod grants;
 mod guard;
+mod jobs;
 mod leftover;
+mod line;
+mod neighbour;
 mod pages;
+mod places;
 mod problem;
 mod process;
 mod query;
 mod replay;
 mod segment;
 mod socket;
+mod tenants;
 mod throttle;
+mod tls;
 mod upload;
 mod watch;
 
 pub use accept::{Door, Listener};
+use describe::Security;
+pub use guard::request_id;
+pub use neighbour::{Network, Proxies};
+pub use places::Crowd;
 pub use problem::Problem;
 pub use throttle::Throttle;
+pub use tls::{Certificates, Pair, TlsError, TlsFiles};
 pub use watch::Watch;
 
 /// What the operator can change while the gateway runs. A request ends under the rules it began
@@ -86,10 +103,14 @@ pub struct Gate {
     pub tasks: Tasks,
     // State.
     pub idempotency: Idempotency,
+    pub grants: Arc<Grants>,
+    pub audit: Arc<Audit>,
     pub throttle: Throttle,
     pub watch: Watch,
     /// Keys the fingerprints of repeated requests; drawn afresh by every process.
     pub fingerprint_key: hmac::Key,
+    /// Whose word on a client's address is taken.
+    pub proxies: Proxies,
     // Words.
     pub about: About,
 }
@@ -101,12 +122,16 @@ type Shared = Arc<Gate>;
     info(
         title = "Dayfly",
         description = "The gateway that forgets: files are sealed as they stream in, processed in \
-            memory, handed back, and made unreadable for good within 24 hours."
+            memory, handed back, and made unreadable for good within 24 hours. Every GET answers \
+            HEAD, too, without a body."
     ),
     tags(
         (name = "files", description = "Take files in, hand them out, forget them"),
         (name = "processing", description = "Bytes in, result out, nothing left behind"),
         (name = "connections", description = "Dropbox and Google Drive, by a person's consent"),
+        (name = "jobs", description = "Work that is asked for now and fetched later"),
+        (name = "grants", description = "Hand a small right on: to a browser, or for one file"),
+        (name = "rights", description = "What a tenant may ask of all it has here"),
         (name = "receipts", description = "What was accepted, and that it was destroyed"),
         (name = "instance", description = "What this gateway is and allows"),
         (name = "pages", description = "These pages")
@@ -116,28 +141,17 @@ type Shared = Arc<Gate>;
 )]
 struct Api;
 
-struct Security;
-
-impl utoipa::Modify for Security {
-    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
-        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-        let bearer = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .description(Some("`dfk_<id>_<secret>`, as `dayfly key new` prints it"))
-            .build();
-        let components = api.components.get_or_insert_with(Default::default);
-        components.add_security_scheme("key", SecurityScheme::Http(bearer));
-    }
-}
-
 /// Every route, and the document that describes them.
 fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::<Shared>::with_openapi(Api::openapi())
+    let (router, mut document) = OpenApiRouter::<Shared>::with_openapi(Api::openapi())
         .routes(routes!(upload::create, files::list))
         .routes(routes!(upload::put_unnamed))
         .routes(routes!(upload::put_named, files::show, files::shorten, files::delete))
         .routes(routes!(content::read))
         .routes(routes!(process::run))
+        .routes(routes!(jobs::create, jobs::list))
+        .routes(routes!(jobs::show, jobs::cancel))
+        .routes(routes!(events::follow))
         .routes(routes!(files::receipt))
         .routes(routes!(connections::create, connections::list))
         .routes(routes!(connections::show, connections::delete))
@@ -149,6 +163,11 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(consent::disconnect))
         .routes(routes!(consent::account))
         .routes(routes!(consent::callback))
+        .routes(routes!(grants::create))
+        .routes(routes!(audit::list))
+        .routes(routes!(tenants::erase))
+        .routes(routes!(tenants::suspend, tenants::resume))
+        .routes(routes!(tenants::export))
         .routes(routes!(about::processors))
         .routes(routes!(about::regions))
         .routes(routes!(about::whoami))
@@ -158,7 +177,9 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(pages::problems))
         .routes(routes!(pages::problem))
         .routes(routes!(pages::stylesheet))
-        .split_for_parts()
+        .split_for_parts();
+    describe::complete(&mut document);
+    (router, document)
 }
 
 /// The OpenAPI 3.1 document, generated from the routes themselves.
@@ -174,6 +195,7 @@ pub fn service(gate: &Shared) -> Router {
         .fallback(guard::nothing_here)
         .method_not_allowed_fallback(guard::wrong_method)
         .layer(from_fn_with_state(gate.clone(), guard::authenticated))
+        .layer(from_fn(guard::well_addressed))
         .layer(cors::layer(gate))
         .layer(from_fn_with_state(gate.clone(), guard::finished))
         .with_state(gate.clone())

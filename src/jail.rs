@@ -1,38 +1,53 @@
 //! Worker processes: started early, confined, and killed when they stay too long.
 //!
-//! Whatever parses untrusted content runs in a process of its own, so that a panic, a runaway or a
-//! memory bomb costs one request. Workers are never forked from the running gateway, which holds
-//! keys: a small process started before the first thread, the zygote, executes them afresh with an
-//! empty environment and no descriptor but their two pipes. This room knows no processor; what a
-//! worker does with its pipes is said in `process`.
+//! Whatever parses untrusted content runs in a process of its own, so that a panic, a runaway, a
+//! memory bomb or a flaw that runs code costs one request. Workers are never forked from the
+//! running gateway, which holds keys: a small process started before the first thread, the zygote,
+//! executes them afresh with an empty environment and no descriptor but their two pipes, in
+//! namespaces of their own; landlock and a list of system calls close the rest before a worker
+//! reads its first byte ([`Walls`]). Programs that are not ours run under bubblewrap
+//! ([`Sandbox`]). This room knows no processor; what a worker does with its pipes is said in
+//! `process`.
 
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::unix::pipe;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::PATIENCE;
 use crate::clock::{Clock, within};
 use crate::tasks::Tasks;
 
+mod birth;
+mod filter;
 mod leash;
 mod message;
+mod namespaces;
+mod pool;
+mod probe;
+mod sandbox;
+mod walls;
 mod zygote;
 
 pub use leash::Leash;
-pub use zygote::{Zygote, settle_worker, zygote_main};
+pub use probe::{Holds, NoPrograms};
+pub use sandbox::{Bubblewrap, ProgramLimits, Sandbox, exit_code};
+pub use walls::{Walls, settle_worker};
+pub use zygote::{Zygote, zygote_main};
 
-use message::{Answer, Order};
+use message::{Answer, Kind, Order};
+use pool::Pool;
 
 /// What one worker may use. The kernel holds it to these; nothing rests on its good will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +87,9 @@ pub enum JailError {
     /// Every worker stayed busy for as long as a request may wait.
     #[error("all workers are busy")]
     Busy,
+    /// A worker does not stand behind the walls it should.
+    #[error("a worker cannot be confined")]
+    Unconfined,
     /// The zygote has ended; only a restart of the gateway brings workers back.
     #[error("the process that starts workers has ended")]
     Gone,
@@ -85,10 +103,13 @@ pub enum JailError {
 pub enum Role {
     Zygote,
     Worker,
+    /// A worker that only tries its walls.
+    Probe,
 }
 
 const ZYGOTE_NAME: &str = "dayfly-zygote";
 const WORKER_NAME: &str = "dayfly-worker";
+const PROBE_NAME: &str = "dayfly-probe";
 
 /// Reads the role from the program's own name, which only [`Zygote::start`] and the zygote set to
 /// these.
@@ -97,17 +118,35 @@ pub fn role() -> Option<Role> {
     match std::env::args_os().next()?.as_bytes() {
         name if name == ZYGOTE_NAME.as_bytes() => Some(Role::Zygote),
         name if name == WORKER_NAME.as_bytes() => Some(Role::Worker),
+        name if name == PROBE_NAME.as_bytes() => Some(Role::Probe),
         _ => None,
     }
 }
 
-/// Starts workers, a fixed number of them at a time.
-pub struct Jail {
-    line: Mutex<Line>,
-    slots: Arc<Semaphore>,
-    places: usize,
+/// The probe's own main: tries every wall, says what stands, and ends.
+#[must_use]
+pub fn probe_main() -> ExitCode {
+    match walls::probe() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Starts workers and programs, a fixed number of each at a time.
+pub struct Jail(Arc<Inner>);
+
+struct Inner {
+    // Dependencies.
     tasks: Tasks,
     clock: Arc<dyn Clock>,
+    // Configuration.
+    places: usize,
+    walls: Walls,
+    // State.
+    line: Mutex<Line>,
+    slots: Arc<Semaphore>,
+    programs: Arc<Semaphore>,
+    pool: Pool,
 }
 
 /// The gateway's end of the zygote's socket: one order and its answer at a time.
@@ -123,60 +162,154 @@ pub struct Worker {
     pub leash: Leash,
 }
 
+/// A program under bubblewrap. Dropping the leash kills it, and all that it has started.
+pub struct Program {
+    pub stdin: pipe::Sender,
+    pub stdout: pipe::Receiver,
+    /// Where bubblewrap tells its end ([`exit_code`]).
+    pub status: pipe::Receiver,
+    pub leash: Leash,
+}
+
+/// To be loaded and to put its walls up. Reading the program from a slow disk counts.
+const START_WITHIN: Duration = Duration::from_secs(20);
+
 impl Jail {
-    /// A jail of at most `workers` processes at a time. Call it inside the runtime.
+    /// A jail of at most `workers` processes at a time, each behind `walls`. Call it inside the
+    /// runtime.
     ///
     /// # Errors
     /// When the zygote's socket cannot be watched.
     pub fn new(
         zygote: Zygote,
         workers: NonZeroUsize,
+        walls: Walls,
         tasks: Tasks,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, JailError> {
         let socket = zygote.into_socket();
         rustix::io::ioctl_fionbio(&socket, true).map_err(io::Error::from)?;
         let socket = watched(socket, Interest::READABLE | Interest::WRITABLE)?;
-        let slots = Arc::new(Semaphore::new(workers.get()));
-        let line = Mutex::new(Line { socket, last_id: 0 });
-        Ok(Self { line, slots, places: workers.get(), tasks, clock })
+        let places = workers.get();
+        Ok(Self(Arc::new(Inner {
+            tasks,
+            clock,
+            places,
+            walls,
+            line: Mutex::new(Line { socket, last_id: 0 }),
+            slots: Arc::new(Semaphore::new(places)),
+            programs: Arc::new(Semaphore::new(places)),
+            pool: Pool::new(places),
+        })))
     }
 
-    /// Starts a worker, waiting at most `limits.patience` for a free place.
+    /// A worker that was started ahead, or else a new one, waiting at most `limits.patience` for a
+    /// free place.
     ///
     /// # Errors
     /// When all places stay taken, the zygote is gone, or the kernel refuses.
     pub async fn spawn(&self, limits: &Limits) -> Result<Worker, JailError> {
-        let waiting = self.slots.clone().acquire_owned();
-        let slot = match within(&*self.clock, limits.patience, waiting).await {
-            Some(Ok(slot)) => slot,
-            Some(Err(_)) | None => return Err(JailError::Busy),
+        let place = self.0.place(&self.0.slots, limits.patience).await?;
+        let mut worker = match self.0.pool.take(limits) {
+            Some(worker) => worker,
+            None => self.0.start(limits).await?,
         };
+        worker.leash.begin(place, limits.wall);
+        self.fill(*limits);
+        Ok(worker)
+    }
+
+    /// Starts workers for the next requests, in the background.
+    fn fill(&self, limits: Limits) {
+        if !self.0.pool.begin_to_fill() {
+            return;
+        }
+        let inner = self.0.clone();
+        self.0.tasks.spawn(async move {
+            while inner.pool.lacks(&limits) {
+                // Whoever needs one will meet the error.
+                let Ok(worker) = inner.start(&limits).await else { break };
+                inner.pool.add(limits, worker);
+            }
+            inner.pool.filled();
+        });
+    }
+
+    /// Starts a program, waiting at most `patience` for a free place.
+    ///
+    /// # Errors
+    /// As [`Jail::spawn`].
+    pub async fn launch(&self, what: &Sandbox, patience: Duration) -> Result<Program, JailError> {
+        let inner = &self.0;
+        let place = inner.place(&inner.programs, patience).await?;
         let (their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
         let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+        let (status, their_status) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
         let stdin = pipe::Sender::from_owned_fd(stdin)?;
         let stdout = pipe::Receiver::from_owned_fd(stdout)?;
-        let pidfd = self.line.lock().await.order(limits, their_stdin, their_stdout).await?;
-        let clock = self.clock.clone();
-        let leash = Leash::new(pidfd, limits.wall, slot, &self.tasks, clock)?;
-        Ok(Worker { stdin, stdout, leash })
+        let status = pipe::Receiver::from_owned_fd(status)?;
+        let [filter, arguments] = what.descriptors()?;
+        let fds = vec![their_stdin, their_stdout, their_status, filter, arguments];
+        let limits = Limits { cpu: what.limits.time, ..Limits::default() };
+        let mut line = inner.line.lock().await;
+        let pidfd = line.order(Kind::Program, &limits, Walls::NONE, fds).await?;
+        drop(line);
+        let (tasks, clock) = (&inner.tasks, inner.clock.clone());
+        let mut leash = Leash::new(pidfd, what.limits.time, tasks, clock)?;
+        leash.begin(place, what.limits.time);
+        Ok(Program { stdin, stdout, status, leash })
     }
 
     /// Places free now.
     #[must_use]
     pub fn idle(&self) -> usize {
-        self.slots.available_permits()
+        self.0.slots.available_permits()
     }
 
     /// Places taken now.
     #[must_use]
     pub fn busy(&self) -> usize {
-        self.places - self.idle()
+        self.0.places - self.idle()
     }
 
     #[must_use]
     pub fn clock(&self) -> &dyn Clock {
-        &*self.clock
+        &*self.0.clock
+    }
+}
+
+impl Inner {
+    async fn place(
+        &self,
+        places: &Arc<Semaphore>,
+        patience: Duration,
+    ) -> Result<OwnedSemaphorePermit, JailError> {
+        match within(&*self.clock, patience, places.clone().acquire_owned()).await {
+            Some(Ok(place)) => Ok(place),
+            Some(Err(_)) | None => Err(JailError::Busy),
+        }
+    }
+
+    /// A new worker that stands behind its walls and waits for its input.
+    async fn start(&self, limits: &Limits) -> Result<Worker, JailError> {
+        let (their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+        let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+        let stdin = pipe::Sender::from_owned_fd(stdin)?;
+        let mut stdout = pipe::Receiver::from_owned_fd(stdout)?;
+        let fds = vec![their_stdin, their_stdout];
+        let mut line = self.line.lock().await;
+        let pidfd = line.order(Kind::Worker, limits, self.walls, fds).await?;
+        drop(line);
+        let clock = self.clock.clone();
+        let leash = Leash::new(pidfd, limits.wall, &self.tasks, clock)?;
+        let standing = within(&*self.clock, START_WITHIN, stdout.read_u8()).await;
+        match standing {
+            Some(Ok(bits)) if Walls::from_bits(bits).include(self.walls) => {
+                Ok(Worker { stdin, stdout, leash })
+            }
+            Some(Err(error)) => Err(JailError::Start(error)),
+            Some(Ok(_)) | None => Err(JailError::Unconfined),
+        }
     }
 }
 
@@ -185,22 +318,26 @@ impl Line {
     /// for: the next order knows it by its id, and kills that worker.
     async fn order(
         &mut self,
+        kind: Kind,
         limits: &Limits,
-        stdin: OwnedFd,
-        stdout: OwnedFd,
+        walls: Walls,
+        fds: Vec<OwnedFd>,
     ) -> Result<OwnedFd, JailError> {
         self.last_id += 1;
         let order = Order {
             id: self.last_id,
+            kind,
+            walls: walls.bits(),
             memory_bytes: limits.memory_bytes,
             stack_bytes: limits.stack_bytes,
             cpu_seconds: limits.cpu.as_secs() + u64::from(limits.cpu.subsec_nanos() > 0),
         };
         let send = |socket: &Arc<OwnedFd>| {
-            message::send(socket.as_fd(), order.words(), &[stdin.as_fd(), stdout.as_fd()])
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            message::send(socket.as_fd(), order.words(), &fds)
         };
         self.socket.async_io(Interest::WRITABLE, send).await.map_err(|_| JailError::Gone)?;
-        drop((stdin, stdout));
+        drop(fds);
         loop {
             let receive = |socket: &Arc<OwnedFd>| message::receive(socket.as_fd());
             let received = self.socket.async_io(Interest::READABLE, receive).await;

@@ -24,7 +24,7 @@ mod kernel;
 mod keyctl;
 mod memory;
 
-use gate::Gate;
+use gate::{Era, Gate};
 pub use kernel::{KernelKeyring, ProcessKeyring, Unusable};
 pub use memory::MemoryKeyring;
 
@@ -33,17 +33,12 @@ pub trait Keyring: Send + Sync {
     /// Its name in `check`, in status and in receipts.
     fn name(&self) -> &'static str;
 
-    /// Makes sure the deadline's bucket has a key, and names the backend that keeps it. The bucket
-    /// ends with the first deadline that was admitted to it: after a clock step a later one may
-    /// lose its key early, never late.
+    /// Makes sure the deadline's bucket has a key. The bucket ends with the first deadline that was
+    /// admitted to it: after a clock step that may be earlier than a later one.
     ///
     /// # Errors
     /// When no key can be drawn or kept.
-    fn admit(
-        &self,
-        deadline: Deadline,
-        entropy: &dyn Entropy,
-    ) -> Result<&'static str, KeyringError>;
+    fn admit(&self, deadline: Deadline, entropy: &dyn Entropy) -> Result<Admitted, KeyringError>;
 
     /// Copies the bucket's key out, for one derivation.
     ///
@@ -59,6 +54,15 @@ pub trait Keyring: Send + Sync {
 
     /// How many keys are held.
     fn held(&self) -> Held;
+}
+
+/// A bucket that has a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The backend that keeps it.
+    pub keeper: &'static str,
+    /// When it dies, and with it whatever was sealed under it.
+    pub ends: Deadline,
 }
 
 /// Epoch keys held, by who keeps them.
@@ -181,10 +185,12 @@ pub struct FileKeys {
     file: FileId,
     epoch: Epoch,
     keeper: &'static str,
-    /// Of all secrets of the process, when this one was drawn and now: they differ once all were
-    /// condemned.
+    /// When the key of its bucket dies.
+    bucket: Option<Deadline>,
+    /// The era of all secrets of the process that this one was drawn in, and that of now: they
+    /// differ once all were condemned.
     born: u64,
-    generation: Arc<AtomicU64>,
+    era: Arc<Era>,
     gate: Gate<Counted, Arc<KeysDestroyed>>,
 }
 
@@ -214,15 +220,28 @@ impl FileKeys {
 
     /// Whether the secret was wiped in its slot, with all others ([`Keys::condemn`]).
     fn is_condemned(&self) -> bool {
-        self.generation.load(Ordering::SeqCst) != self.born
+        self.era.number() != self.born
     }
 
-    /// Runs `work` while destruction waits: for one run of chunks, never across an await.
+    /// Whether the end of its bucket's key ends this file too: what was neither shortened nor has
+    /// a life of its own. Its secret is then worth nothing from that moment on.
+    #[must_use]
+    pub fn ends_with_bucket(&self) -> bool {
+        let both = self.deadline().zip(self.bucket);
+        both.is_some_and(|(own, bucket)| own.ends_with(bucket))
+    }
+
+    /// Runs `work` while destruction waits: for one run of chunks, never across an await. The time
+    /// is asked for behind the gate.
     ///
     /// # Errors
     /// When the keys are destroyed or either clock has reached the deadline.
-    pub fn while_alive<T>(&self, now: Now, work: impl FnOnce() -> T) -> Result<T, Gone> {
-        let opened = self.gate.pass(|| now, |_| (!self.is_condemned()).then(work));
+    pub fn while_alive<T>(
+        &self,
+        now: impl FnOnce() -> Now,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, Gone> {
+        let opened = self.gate.pass(now, |_| self.era.during(self.born, work));
         opened.flatten().ok_or(Gone)
     }
 
@@ -251,7 +270,7 @@ pub struct Keys {
     slab: Slab,
     /// When epoch keys of late were destroyed, for receipts to say.
     ended: Mutex<BTreeMap<Epoch, Wall>>,
-    generation: Arc<AtomicU64>,
+    era: Arc<Era>,
     /// A clone for each file whose secret exists.
     counted: Arc<()>,
 }
@@ -264,8 +283,8 @@ impl Keys {
         epochs: Arc<dyn Keyring>,
         slab: Slab,
     ) -> Self {
-        let (generation, counted) = (Arc::default(), Arc::default());
-        Self { clock, entropy, epochs, slab, ended: Mutex::default(), generation, counted }
+        let (era, counted) = (Arc::new(Era::first()), Arc::default());
+        Self { clock, entropy, epochs, slab, ended: Mutex::default(), era, counted }
     }
 
     /// The name of the backend that keeps epoch keys.
@@ -274,35 +293,47 @@ impl Keys {
         self.epochs.name()
     }
 
-    /// Secrets for a new file.
+    /// Secrets for a new file, which ends with its bucket's key if that ends first.
     ///
     /// # Errors
     /// When the locked pages are full or the random source fails.
     pub fn create(&self, file: FileId, deadline: Deadline) -> Result<FileKeys, KeyringError> {
-        if deadline.is_due(self.clock.now()) {
+        let now = self.clock.now();
+        if deadline.is_due(now) {
             return Err(KeyringError::Gone(Gone));
         }
         // Asked first: what is drawn from here on dies with the next condemnation.
-        let born = self.generation.load(Ordering::SeqCst);
+        let born = self.era.number();
         let mut secret = Secret::<32>::zero();
         self.entropy.fill(secret.expose_mut())?;
         if secret.is_zero() {
             return Err(KeyringError::ZeroSecret);
         }
-        let keeper = match deadline.epoch() {
-            Epoch::None => "memory",
-            Epoch::Minute(_) | Epoch::Quarter(_) => {
-                let keeper = self.epochs.admit(deadline, &*self.entropy)?;
-                // After a clock step a bucket may begin anew: its new key has not ended.
-                let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-                ended.remove(&deadline.epoch());
-                keeper
-            }
+        let bucket = match deadline.epoch() {
+            Epoch::None => None,
+            Epoch::Minute(_) | Epoch::Quarter(_) => Some(self.admit(deadline, now)?),
         };
+        let keeper = bucket.map_or("memory", |bucket| bucket.keeper);
+        let bucket = bucket.map(|bucket| bucket.ends);
+        let deadline = bucket.map_or(deadline, |ends| deadline.no_later_than(ends, now));
         let secret = self.slab.put(&secret).ok_or(KeyringError::Full)?;
         let counted = Counted { secret, _share: self.counted.clone() };
-        let (gate, generation) = (Gate::new(counted, deadline), self.generation.clone());
-        Ok(FileKeys { file, epoch: deadline.epoch(), keeper, born, generation, gate })
+        let (gate, era) = (Gate::new(counted, deadline), self.era.clone());
+        Ok(FileKeys { file, epoch: deadline.epoch(), keeper, bucket, born, era, gate })
+    }
+
+    fn admit(&self, deadline: Deadline, now: Now) -> Result<Admitted, KeyringError> {
+        let mut bucket = self.epochs.admit(deadline, &*self.entropy)?;
+        if bucket.ends.is_due(now) {
+            // A step back of the clock: the bucket's number has come again before its key was
+            // swept. It begins anew, with another key.
+            self.sweep_at(now);
+            bucket = self.epochs.admit(deadline, &*self.entropy)?;
+        }
+        // The key that it has now has not ended.
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.remove(&deadline.epoch());
+        Ok(bucket)
     }
 
     /// The key that seals or opens this file's segments, derived afresh: nothing derived is kept.
@@ -312,14 +343,13 @@ impl Keys {
     /// [`KeyringError::Full`] when no more memory can be locked.
     pub fn input_key(&self, keys: &FileKeys) -> Result<InputKey, KeyringError> {
         let now = || self.clock.now();
-        let derived = keys.gate.pass(now, |counted| self.derive(keys, &counted.secret));
-        derived.unwrap_or(Err(KeyringError::Gone(Gone)))
+        let derived = keys
+            .gate
+            .pass(now, |counted| keys.era.during(keys.born, || self.derive(keys, &counted.secret)));
+        derived.flatten().unwrap_or(Err(KeyringError::Gone(Gone)))
     }
 
     fn derive(&self, keys: &FileKeys, secret: &Slot) -> Result<InputKey, KeyringError> {
-        if keys.is_condemned() {
-            return Err(Gone.into());
-        }
         let mut file_secret = Secret::<32>::zero();
         self.slab.read(secret, &mut file_secret);
         let mut epoch_key = Secret::<32>::zero();
@@ -381,9 +411,11 @@ impl Keys {
 
     /// Destroys every key of this process at once: the machine has shown that what it drew, or
     /// draws, may not be ours alone (VAULT.md, rule 6). The secrets are wiped where they lie, so
-    /// this takes as long for one file as for a hundred thousand; files drawn afterwards live.
+    /// this takes as long for one file as for a hundred thousand; files drawn afterwards live. Once
+    /// it has returned no chunk of the others is ever opened: it waits for the runs that are being
+    /// opened, some microseconds each. Never call it from within one.
     pub fn condemn(&self, why: Suspicion) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.era.end();
         self.epochs.destroy_all();
         self.slab.wipe();
         metrics::count_by(metrics::KEYS_CONDEMNED, "why", why.as_str());
@@ -393,13 +425,19 @@ impl Keys {
     /// How often [`Keys::condemn`] was called.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::SeqCst)
+        self.era.number()
     }
 
     /// Files whose own secret exists, those included that are still arriving.
     #[must_use]
     pub fn files_alive(&self) -> usize {
         Arc::strong_count(&self.counted) - 1
+    }
+
+    /// Locked slots in all.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slab.capacity()
     }
 
     /// Locked slots in use: file secrets, and epoch keys that are kept in memory.

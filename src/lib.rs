@@ -22,7 +22,7 @@
 //! 4 stages     shred   connect (by consent)   intake   process (and its worker)   deliver
 //! 3 keepers    policy   table (live files)   receipt (evidence)   vault (seal, open, placement)
 //! 2 edges      egress (the one HTTP client)   store   provider (Dropbox, Google Drive)   jail
-//! 1 substance  file   problem (slug, status, title)   crypto (segment format)   keyring
+//! 1 substance  file   job   problem (slug, status, title)   crypto (segment format)   keyring
 //! 0 words      clock   entropy   region   secret   metrics   tasks   disk   budget   body
 //! ```
 //!
@@ -62,6 +62,7 @@ pub mod file;
 pub mod http;
 pub mod intake;
 pub mod jail;
+pub mod job;
 pub mod keyring;
 pub mod metrics;
 pub mod ops;

@@ -9,14 +9,13 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use dayfly::app::{Gateway, Seams, Settings, Stopped, examine};
-use dayfly::cli::{self, Arguments, Command, ConnectArguments, KeyCommand, NewKey};
+use dayfly::cli::{self, Arguments, Command, ConnectArguments, KeyCommand, NewKey, Remote};
 use dayfly::clock::SystemClock;
 use dayfly::config::{self, Embedded, Loaded, Raw};
 use dayfly::entropy::{SystemEntropy, SystemMachine};
-use dayfly::jail::{self, Role, Zygote};
+use dayfly::jail::{self, Holds, Role, Zygote};
 use dayfly::keyring::{ProcessKeyring, Unusable};
 use dayfly::ops::{Running, Standing};
-use dayfly::policy::Policy;
 use dayfly::{disk, http, process, secret};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,6 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const REFUSED: u8 = 78;
 /// Something outlived the gateway that must not (sysexits.h, EX_SOFTWARE).
 const LEFTOVERS: u8 = 70;
+/// Ended by Ctrl-C: 128 and the number of SIGINT, as shells have it.
+const INTERRUPTED: u8 = 130;
 
 /// Freed memory holds nothing, whoever has freed it.
 #[global_allocator]
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     match jail::role() {
         Some(Role::Zygote) => return jail::zygote_main(),
         Some(Role::Worker) => return process::worker_main(),
+        Some(Role::Probe) => return jail::probe_main(),
         None => {}
     }
     let done = match Arguments::parse().command {
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Key { command: KeyCommand::New { tenant, roles, id } } => {
             new_key(&tenant, &roles, id.as_deref())
         }
+        Command::Remote(remote) => ask(remote),
         Command::Schema => say(&config::schema()),
         Command::Openapi => openapi(),
     };
@@ -55,19 +58,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything that must happen before the first thread happens first: no dumps, the zygote that
-/// workers are executed from, and the keyring that every later thread possesses.
+/// Everything that must happen before the first thread happens first: the zygote that workers are
+/// executed from, no dumps, and the keyring that every later thread possesses. The zygote before
+/// anything else: it sets limits of its own, and a limit once lowered cannot be raised.
 fn serve(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
+    let zygote = Zygote::start(&std::env::current_exe()?)?;
     secret::forbid_dumps().context("the process cannot be made undumpable")?;
     disk::allow_many_files();
-    let zygote = Zygote::start(&std::env::current_exe()?)?;
     let kernel = ProcessKeyring::prepare();
     let start = settings(config, listen)?;
-    let accepted = judge(&start.settings, kernel)?;
+    let holds = zygote.examine()?;
+    let accepted = judge(&start.settings, kernel, &holds)?;
     logging(&start.settings);
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
     let machine = Arc::new(SystemMachine::listen());
-    let seams = Seams { clock, entropy, zygote, machine, kernel };
+    let seams = Seams { clock, entropy, zygote, holds, machine, kernel };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stopped = runtime.block_on(run(start, seams, accepted))?;
     complain(&format!(
@@ -85,8 +90,10 @@ async fn run(start: Start, seams: Seams, accepted: Vec<String>) -> anyhow::Resul
         (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
     let gateway = Gateway::start(start.settings, seams, accepted.clone()).await?;
     say(&format!(
-        "dayfly listening on http://{} admin http://{}\n",
-        gateway.public, gateway.admin
+        "dayfly listening on {}://{} admin http://{}\n",
+        gateway.scheme(),
+        gateway.public,
+        gateway.admin
     ))?;
     if let Some(key) = start.greeting {
         greet(&gateway, &key, &accepted)?;
@@ -104,8 +111,8 @@ async fn run(start: Start, seams: Seams, accepted: Vec<String>) -> anyhow::Resul
                 shutdown.drain();
             }
             _ = hangup.recv() => {
-                let policy = reread(start.file.as_ref());
-                match policy.and_then(|policy| Ok(reload(policy)?)) {
+                let again = reread(start.file.as_ref());
+                match again.and_then(|again| Ok(reload(again)?)) {
                     Ok(()) => tracing::info!("the policy was reloaded"),
                     Err(error) => tracing::warn!("the reload was refused, all stays: {error:#}"),
                 }
@@ -124,16 +131,16 @@ struct Start {
 }
 
 /// Reads the settings again; only what a reload may change may have changed.
-fn reread(file: Option<&(PathBuf, Raw)>) -> anyhow::Result<Policy> {
+fn reread(file: Option<&(PathBuf, Raw)>) -> anyhow::Result<Settings> {
     let (path, first) = file.ok_or_else(|| anyhow!("the embedded default has no settings file"))?;
     let again = config::load(path)?;
     if !first.reloads_into(&again.raw) {
         return Err(anyhow!(
-            "a setting changed that needs a restart: only tenants, keys, regions and pipelines \
-             are reloaded"
+            "a setting changed that needs a restart: only tenants, keys, regions, processors, \
+             pipelines and certificates are reloaded"
         ));
     }
-    Ok(again.settings.policy)
+    Ok(again.settings)
 }
 
 /// The settings to run with: the file's, or the embedded default with a key drawn for this run.
@@ -157,8 +164,9 @@ fn settings(config: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result
 fn judge(
     settings: &Settings,
     kernel: Result<ProcessKeyring, Unusable>,
+    holds: &Holds,
 ) -> anyhow::Result<Vec<String>> {
-    let found = examine(settings, kernel);
+    let found = examine(settings, kernel, holds);
     let standing = |wanted| found.iter().filter(move |finding| finding.standing == wanted);
     let refused: Vec<&str> = standing(Standing::Refused).map(|found| &*found.words).collect();
     if !refused.is_empty() {
@@ -201,7 +209,8 @@ fn check(config: Option<&Path>, online: bool) -> anyhow::Result<ExitCode> {
         None => (settings(None, None)?.settings, "# the embedded default\n".to_owned(), Vec::new()),
     };
     say(&format!("{shown}\n"))?;
-    let findings = examine(&settings, ProcessKeyring::prepare());
+    let holds = Zygote::start(&std::env::current_exe()?)?.examine()?;
+    let findings = examine(&settings, ProcessKeyring::prepare(), &holds);
     for finding in &findings {
         let mark = match finding.standing {
             Standing::Fine => "ok",
@@ -256,6 +265,20 @@ fn connect(asked: &ConnectArguments) -> anyhow::Result<ExitCode> {
         active["account"].as_str().unwrap_or_default()
     ));
     say(&format!("{}\n", waiting.id))
+}
+
+/// Asks a gateway something, as its client.
+fn ask(remote: Remote) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let status = runtime.block_on(async {
+        tokio::select! {
+            status = remote.run(config::access()) => status,
+            _ = tokio::signal::ctrl_c() => INTERRUPTED,
+        }
+    });
+    // A stdin that stays silent does not hold up the end.
+    runtime.shutdown_background();
+    Ok(ExitCode::from(status))
 }
 
 fn new_key(tenant: &str, roles: &[String], id: Option<&str>) -> anyhow::Result<ExitCode> {

@@ -29,6 +29,7 @@ names! {
     UPLOAD_BYTES "dayfly_upload_bytes_total";
     DOWNLOAD_BYTES "dayfly_download_bytes_total";
     CONNECTIONS "dayfly_connections";
+    CONNECTIONS_REFUSED "dayfly_connections_refused_total";
     WORKERS_RUNNING "dayfly_workers_running";
     WORKER_FAILURES "dayfly_worker_failures_total";
     DESTROY_LAG "dayfly_destroy_lag_seconds";
@@ -39,6 +40,10 @@ names! {
     KEYS_CONDEMNED "dayfly_keys_condemned_total";
     CLOUD_CONNECTIONS "dayfly_cloud_connections";
     CLOUD_REVOCATIONS "dayfly_cloud_revocations_total";
+    AUDIT_LINES_DROPPED "dayfly_audit_lines_dropped_total";
+    JOBS "dayfly_jobs";
+    JOBS_ENDED "dayfly_jobs_ended_total";
+    WEBHOOKS "dayfly_webhooks_total";
 }
 
 /// Installs the recorder, describes every metric and creates each at zero.
@@ -58,8 +63,12 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         UPLOAD_BYTES,
         DOWNLOAD_BYTES,
         KEYRING_FALLBACKS,
+        AUDIT_LINES_DROPPED,
     ] {
         counter!(name).absolute(0);
+    }
+    for why in ["address", "handshake"] {
+        counter!(CONNECTIONS_REFUSED, "why" => why).absolute(0);
     }
     for name in [
         LIVE_FILES,
@@ -77,6 +86,15 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         CLOUD_CONNECTIONS,
     ] {
         gauge!(name).set(0.0);
+    }
+    for state in ["queued", "running"] {
+        gauge!(JOBS, "state" => state).set(0.0);
+    }
+    for state in ["succeeded", "failed", "cancelled", "expired"] {
+        counter!(JOBS_ENDED, "state" => state).absolute(0);
+    }
+    for outcome in ["delivered", "failed", "unwanted", "abandoned"] {
+        counter!(WEBHOOKS, "outcome" => outcome).absolute(0);
     }
     Ok(handle)
 }
@@ -99,6 +117,7 @@ fn describe() {
     describe_counter!(UPLOAD_BYTES, Unit::Bytes, "Plaintext bytes taken in");
     describe_counter!(DOWNLOAD_BYTES, Unit::Bytes, "Plaintext bytes handed out");
     describe_gauge!(CONNECTIONS, "Open client connections");
+    describe_counter!(CONNECTIONS_REFUSED, "Connections not spoken to, by why");
     describe_gauge!(WORKERS_RUNNING, "Worker processes running");
     describe_counter!(WORKER_FAILURES, "Workers that did not end well, by why");
     describe_histogram!(DESTROY_LAG, Unit::Seconds, "From a deadline to its keys' destruction");
@@ -109,6 +128,13 @@ fn describe() {
     describe_counter!(KEYS_CONDEMNED, "Times every key was destroyed at once, by why");
     describe_gauge!(CLOUD_CONNECTIONS, "Connections to cloud storage that hold a token");
     describe_counter!(CLOUD_REVOCATIONS, "Revocations asked of providers, by what was answered");
+    describe_counter!(AUDIT_LINES_DROPPED, "Audit lines lost because a tenant has too many");
+    describe_gauge!(JOBS, "Jobs that have not ended, by state");
+    describe_counter!(JOBS_ENDED, "Jobs that have ended, by state");
+    describe_counter!(
+        WEBHOOKS,
+        "Tries to tell of a job's end, by outcome; abandoned ones had many"
+    );
 }
 
 /// Adds `n` to a counter without labels.
@@ -134,6 +160,11 @@ pub fn set(name: &'static str, value: f64) {
 /// Moves a gauge up or down.
 pub fn shift(name: &'static str, by: f64) {
     gauge!(name).increment(by);
+}
+
+/// Moves a gauge with one label from a closed set up or down.
+pub fn shift_by(name: &'static str, label: &'static str, value: &'static str, by: f64) {
+    gauge!(name, label => value).increment(by);
 }
 
 /// Records one observation of a histogram, seconds.

@@ -14,10 +14,13 @@ use serde_json::json;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::entropy::Entropy;
+use crate::http::{Problem, request_id};
 use crate::jail::Jail;
 use crate::keyring::Keys;
 use crate::metrics;
 use crate::pipeline::Pipeline;
+use crate::problem::Slug;
 use crate::tasks::{Shutdown, Tasks};
 
 mod doctor;
@@ -28,6 +31,7 @@ pub use drain::{DrainError, Running};
 /// What the admin listener looks at.
 pub struct Admin {
     pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
     pub metrics: PrometheusHandle,
     pub pipeline: Pipeline,
     pub keys: Arc<Keys>,
@@ -44,6 +48,10 @@ pub fn admin(admin: Admin, at: SocketAddr) -> Router {
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(scrape))
+        .fallback(|State(admin): State<Arc<Admin>>| async move { admin.problem(Slug::NotFound) })
+        .method_not_allowed_fallback(|State(admin): State<Arc<Admin>>| async move {
+            admin.problem(Slug::MethodNotAllowed)
+        })
         .layer(from_fn_with_state(at, known_host))
         .with_state(Arc::new(admin))
 }
@@ -91,6 +99,10 @@ async fn scrape(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 impl Admin {
+    fn problem(&self, slug: Slug) -> Response {
+        Problem::new(slug).render(&request_id(&*self.entropy))
+    }
+
     /// Gauges are read when somebody looks, not kept up to date on every request.
     fn refresh(&self) {
         let census = self.pipeline.census();

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use crate::body::BodyError;
+use crate::budget::Permit;
 use crate::clock::Clock;
 use crate::deliver::Delivery;
+use crate::egress::Egress;
 use crate::entropy::{Entropy, EntropyError, Machine};
 use crate::file::{Deadline, FileId, Reason, TenantId, TtlError};
 use crate::intake::{Limits, Pace};
@@ -19,16 +19,27 @@ use crate::policy::Terms;
 use crate::process::ProcessError;
 use crate::receipt::{Evidence, Receipt};
 use crate::shred::Shredder;
-use crate::table::{Census, Claim, ClaimError, Claims, LiveFile, Nursery, Quotas, Table};
+use crate::table::{
+    Census, Claim, ClaimError, Claims, Ended, Jobs, LiveFile, Nursery, Quotas, Standings,
+    Suspended, Table,
+};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::{Record, Vault};
 
+mod jobs;
+mod rights;
 mod run;
 mod sweep;
+mod turns;
 mod upload;
 
-pub use run::{Job, Ran};
+pub use jobs::{Order, RECORD_BYTES};
+pub use rights::{Describe, TenantEvent, TenantHook};
+pub use run::{Ran, Run};
 pub use upload::{Sealed, Upload};
+
+/// A job, and why it failed.
+pub type AnyJob = crate::table::Job<PipelineError>;
 
 /// Why a stage refused or failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +63,35 @@ pub enum PipelineError {
     /// No download is left.
     #[error("the file's downloads are used up")]
     Downloaded,
+    /// No use of the grant is left.
+    #[error("the grant is used up")]
+    GrantSpent,
+    #[error("the tenant is suspended")]
+    Suspended,
+    /// The tenant's data was erased while this was under way.
+    #[error("the tenant's data was erased")]
+    Erased,
+    /// The file that a job works on has ended.
+    #[error("the job's source is gone")]
+    Lost(FileId, Reason),
+    /// As many of the tenant's jobs as there may be have not ended yet.
+    #[error("the tenant has too many jobs")]
+    TooManyJobs,
+}
+
+impl From<Ended> for PipelineError {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Suspended => Self::Suspended,
+            Ended::Erased => Self::Erased,
+        }
+    }
+}
+
+impl From<Suspended> for PipelineError {
+    fn from(_: Suspended) -> Self {
+        Self::Suspended
+    }
 }
 
 impl From<ClaimError> for PipelineError {
@@ -72,17 +112,24 @@ pub struct Pipeline {
     pub(crate) keys: Arc<Keys>,
     pub(crate) table: Arc<Table>,
     pub(crate) nursery: Nursery,
+    pub(crate) standings: Arc<Standings>,
+    hooks: rights::Hooks,
     pub(crate) quotas: Arc<Quotas>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) evidence: Arc<Evidence>,
     pub(crate) shredder: Shredder,
     pub(crate) tasks: Tasks,
     pub(crate) shutdown: Shutdown,
-    pub(crate) queue: Arc<Semaphore>,
+    pub(crate) egress: Egress,
+    jobs: Arc<Jobs<PipelineError>>,
+    crew: jobs::Crew,
+    turns: turns::Turns,
     pub(crate) machine: Arc<dyn Machine>,
     beat: sweep::Beat,
     // Configuration.
     pub(crate) min_rate: u64,
+    /// Processing requests of one tenant that may wait for a worker.
+    runs: usize,
 }
 
 /// Everything a [`Pipeline`] is made of.
@@ -97,7 +144,12 @@ pub struct Parts {
     pub tasks: Tasks,
     pub shutdown: Shutdown,
     pub machine: Arc<dyn Machine>,
-    /// Runs that may want a worker at a time, those that wait for one included.
+    pub egress: Egress,
+    /// Jobs of one tenant that are remembered, those that have ended included.
+    pub jobs: usize,
+    /// Workers there are: as many documents are worked on at a time.
+    pub workers: usize,
+    /// Processing requests of one tenant that may wait for a worker.
     pub runs: usize,
     /// The least rate of a body, bytes per second; 0 for none.
     pub min_rate: u64,
@@ -112,6 +164,8 @@ impl Pipeline {
             keys: parts.keys,
             table: parts.table,
             nursery: Nursery::default(),
+            standings: Arc::default(),
+            hooks: rights::Hooks::default(),
             quotas: Arc::default(),
             vault: parts.vault,
             evidence: parts.evidence,
@@ -120,9 +174,18 @@ impl Pipeline {
             shutdown: parts.shutdown,
             machine: parts.machine,
             beat: sweep::Beat::default(),
-            queue: Arc::new(Semaphore::new(parts.runs)),
+            egress: parts.egress,
+            jobs: Arc::new(Jobs::new(parts.jobs)),
+            crew: jobs::Crew::default(),
+            turns: turns::Turns::new(parts.workers),
             min_rate: parts.min_rate,
+            runs: parts.runs,
         }
+    }
+
+    /// How many tenants share the locked pages from now on.
+    pub fn share_among(&self, tenants: usize) {
+        self.quotas.share_among(tenants);
     }
 
     /// A tenant's own live file.
@@ -161,8 +224,9 @@ impl Pipeline {
     /// The part of a file that names it.
     ///
     /// # Errors
-    /// When its keys are gone.
+    /// When its keys are gone, or its tenant is suspended.
     pub fn record(&self, file: &Arc<LiveFile>) -> Result<Record, PipelineError> {
+        self.enter(file.origin.tenant)?;
         Ok(self.vault.record(file)?)
     }
 
@@ -199,14 +263,36 @@ impl Pipeline {
         range: std::ops::Range<u64>,
         continued: Option<&str>,
     ) -> Result<(Delivery, Option<String>), PipelineError> {
-        let claims = file.claims.as_ref();
-        let claim = claims.map(|claims| claims.take(continued, &*self.entropy)).transpose()?;
+        self.deliver_under(file, range, continued, None)
+    }
+
+    /// As [`Pipeline::deliver`], for the bearer of a grant whose downloads are counted, too. One
+    /// claim's name continues both counts.
+    ///
+    /// # Errors
+    /// When no download of the file or of the grant is left, or the tenant is suspended.
+    pub fn deliver_under(
+        &self,
+        file: &Arc<LiveFile>,
+        range: std::ops::Range<u64>,
+        continued: Option<&str>,
+        grant: Option<&Claims>,
+    ) -> Result<(Delivery, Option<String>), PipelineError> {
+        let era = self.enter(file.origin.tenant)?;
+        let take = |claims: &Claims| claims.take(continued, &*self.entropy);
+        let claim = file.claims.as_ref().map(take).transpose()?;
+        let claim = match (claim, grant) {
+            (claim, None) => claim,
+            (Some(claim), Some(grant)) => Some(grant.take_beside(claim).map_err(grant_refused)?),
+            (None, Some(grant)) => Some(take(grant).map_err(grant_refused)?),
+        };
         let token = claim.as_ref().map(Claim::token);
         let bytes = range.end - range.start;
         let plain = self.vault.open(&file.origin, &file.segments, range);
         let this = self.clone();
         let when_ended = Box::new(move |file: &Arc<LiveFile>, _whole| this.after_delivery(file));
-        Ok((Delivery::new(file.clone(), plain, Some(bytes), claim, when_ended), token))
+        let whose = (file.clone(), era);
+        Ok((Delivery::new(whose, plain, Some(bytes), claim, when_ended), token))
     }
 
     /// A counted file is shredded as soon as nothing of it can be delivered any more: at once, or
@@ -237,6 +323,14 @@ impl Pipeline {
         if file.claims.as_ref().is_some_and(Claims::are_used_up) {
             self.shredder.shred(file, Reason::Downloaded);
         }
+    }
+
+    /// Memory for something small that is kept beside files.
+    ///
+    /// # Errors
+    /// When the budget is spent.
+    pub fn rent(&self) -> Result<Permit, PipelineError> {
+        Ok(self.vault.rent(0)?)
     }
 
     /// What lives, in numbers.
@@ -291,6 +385,13 @@ impl Pipeline {
             live_bytes: terms.max_live_bytes,
             min_rate: self.min_rate,
         }
+    }
+}
+
+fn grant_refused(error: ClaimError) -> PipelineError {
+    match error {
+        ClaimError::NoneLeft => PipelineError::GrantSpent,
+        ClaimError::Entropy(error) => PipelineError::Entropy(error),
     }
 }
 

@@ -4,6 +4,7 @@
 //! replaces the whole policy at once, and a request ends under the one it began with.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::egress::Origin;
@@ -11,8 +12,12 @@ use crate::file::{MAX_TTL, TenantId};
 use crate::provider::{Client, Service};
 use crate::region::Region;
 
+mod grant;
 mod keys;
+mod webhook;
+pub use grant::{GrantId, GrantToken, PresentedGrant, Who};
 pub use keys::{Key, KeyError, Presented, Principal, Roles};
+pub use webhook::{WebhookHost, WebhookHostError, WebhookSecret, WebhookSecretError};
 
 /// Everything the operator decides about requests.
 #[derive(Clone, Debug)]
@@ -55,6 +60,10 @@ pub struct TenantPolicy {
     pub providers: Vec<Service>,
     /// Where its users may be sent back to.
     pub return_to: Vec<ReturnTo>,
+    /// Hosts that may be told of a job's end.
+    pub webhooks: Vec<WebhookHost>,
+    /// What such messages are signed with; without it none are sent.
+    pub webhook_secret: Option<Arc<WebhookSecret>>,
 }
 
 /// An address that people may be sent to: a whole origin, or one path of it.

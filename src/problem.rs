@@ -71,8 +71,8 @@ slugs! {
         "RFC 7578: one boundary, each file in a part with a filename, at most 1000 parts. Nothing was kept.";
     IdempotencyUnsupported "idempotency-unsupported" 400 "Idempotency-Key has no meaning here"
         "Only the requests that create something accept it; remove the header.";
-    Unauthenticated "unauthenticated" 401 "No valid key"
-        "Send Authorization: Bearer dfk_<id>_<secret> with a key that is configured and has not ended.";
+    Unauthenticated "unauthenticated" 401 "No valid key or grant"
+        "Send Authorization: Bearer dfk_<id>_<secret> with a key that is configured and has not ended, or a grant that is not used up.";
     Forbidden "forbidden" 403 "The key's roles do not allow this"
         "Ask the operator for a key with the role this request needs.";
     NotPermitted "not-permitted-by-policy" 403 "The tenant's policy does not allow this"
@@ -82,7 +82,7 @@ slugs! {
     ScopeMismatch "scope-mismatch" 403 "The provider granted something else than was asked"
         "Less or more than the person agreed to here. The token was revoked; ask them again.";
     Suspended "suspended" 403 "The tenant is suspended"
-        "Nothing can be read until the owner or the operator lifts it; deadlines run on.";
+        "Nothing can be read or taken in until the owner or the operator lifts it; deadlines run on.";
     NotFound "not-found" 404 "Not found"
         "There is nothing under this address for this key.";
     ItemNotFound "item-not-found" 404 "The provider has no such item"
@@ -145,20 +145,24 @@ slugs! {
         "It does not follow its own format; open and save it with the program that made it.";
     ProcessorLimit "processor-limit" 422 "The step ran over its limits"
         "Time, memory and output of a step are limited; the document reached one of them.";
+    Malware "malware" 422 "The scanner found malware"
+        "The file is not passed on. Nothing was kept of this request.";
     RateLimited "rate-limited" 429 "Too many requests"
         "Wait as long as Retry-After says.";
     QuotaExceeded "quota-exceeded" 429 "The tenant's live bytes are used up"
         "Delete files, or wait until some expire.";
-    UpstreamFailed "upstream-failed" 502 "The provider failed"
-        "It refused, broke off, or answered what cannot be used. Try again later.";
-    UpstreamTimeout "upstream-timeout" 504 "The provider did not answer in time"
-        "Try again later.";
     Internal "internal" 500 "The gateway failed"
         "Nothing was kept of this request. The operator finds the cause under the request id.";
+    UpstreamFailed "upstream-failed" 502 "A service behind the gateway failed"
+        "It refused, broke off or answered nonsense. Try again later; the operator knows the service.";
     Overloaded "overloaded" 503 "The gateway is busy"
         "Wait as long as Retry-After says, then send the request again.";
+    ScannerUnavailable "scanner-unavailable" 503 "The virus scanner does not answer"
+        "Nothing passes unscanned. Try again later.";
     ShuttingDown "shutting-down" 503 "The gateway is stopping"
         "It takes nothing new in. Ask another instance, or wait for its successor.";
+    UpstreamTimeout "upstream-timeout" 504 "A service behind the gateway was too slow"
+        "It kept everybody waiting for longer than the operator allows. Try again later.";
     StorageFull "storage-full" 507 "The temporary storage is full"
         "Nothing was kept. Try again when files have expired.";
 }

@@ -2,7 +2,9 @@
 //!
 //! A processor that only passes bytes on (`checksum`, `compress`) runs in the gateway and streams
 //! from end to end. One that parses untrusted content (`text`, `detect`) runs in a worker process
-//! (`jail`); its head is sent when its output is complete, so that a failure has a status.
+//! (`jail`); its head is sent when its output is complete, so that a failure has a status. The
+//! operator's own are other services (`http`), programs under bubblewrap (`exec`) and a virus
+//! scanner (`scan`).
 
 use std::pin::Pin;
 
@@ -16,21 +18,35 @@ use crate::problem::Slug;
 
 mod checksum;
 mod compress;
+mod convert;
 mod detect;
 mod document;
+mod feed;
 mod frame;
+mod interned;
 mod options;
+mod own;
 mod plan;
+mod program;
 mod registry;
+mod scan;
 mod selftest;
 mod text;
+mod upstream;
 mod worker;
 
+pub use convert::is_installed as converter_is_installed;
 pub use document::{DocumentRoom, MAX_DOCUMENT};
+pub use interned::interned;
 pub use options::{Options, Password};
-pub use plan::{Plan, Steps};
+pub use own::{Means, Own, Unequipped};
+pub use plan::{Plan, Recipe, Steps};
+pub use program::Command;
 pub use registry::{BUILT_IN, MAX_STEPS, Registry};
+pub use scan::Scanner;
 pub use selftest::{Act, masked, selftest};
+pub use text::unjailed;
+pub use upstream::{Form, Method, Upstream};
 pub use worker::worker_main;
 
 /// Bytes between steps. An item that is an error is the last one.
@@ -67,7 +83,7 @@ impl From<JailError> for ProcessError {
     fn from(error: JailError) -> Self {
         match error {
             JailError::Busy => Self::Overloaded,
-            JailError::Gone | JailError::Start(_) => Self::Failed,
+            JailError::Gone | JailError::Unconfined | JailError::Start(_) => Self::Failed,
         }
     }
 }
@@ -99,6 +115,11 @@ pub trait Step: Send {
     /// Whether its output may leave before its input has ended. If not, the caller collects the
     /// output before it sends a head.
     fn streams(&self) -> bool;
+
+    /// Whether it only judges: a step behind it gets what it got, not what it said.
+    fn judges(&self) -> bool {
+        false
+    }
 
     /// Runs it. A step that needs a worker takes one before it polls its input, so that a busy
     /// gateway refuses before the body is read.

@@ -17,6 +17,9 @@ use crate::keyring::KeysDestroyed;
 use crate::region::Region;
 use crate::store::Answer;
 
+mod audit;
+pub use audit::{Action, Audit, Line, Object};
+
 /// Receipts kept in memory; past it the oldest final one is forgotten.
 pub const MOST: usize = 200_000;
 
@@ -114,10 +117,30 @@ impl Evidence {
         Ok(())
     }
 
+    /// Processors are about to be handed the file's plaintext: its receipt names them.
+    pub fn hand(&self, file: FileId, processors: &[String]) {
+        if let Some(row) = self.kept().rows.get_mut(&file).filter(|row| row.over.is_none()) {
+            for name in processors {
+                if !row.receipt.handed_to.contains(name) {
+                    row.receipt.handed_to.push(name.clone());
+                }
+            }
+        }
+    }
+
     /// A life was shortened: the receipt says the earlier end.
     pub fn shorten(&self, file: FileId, expires_at: Wall) {
         if let Some(row) = self.kept().rows.get_mut(&file) {
             row.receipt.expires_at = row.receipt.expires_at.min(expires_at);
+        }
+    }
+
+    /// A processor was handed the file's plaintext: the receipt names it, once.
+    pub fn hand_over(&self, file: FileId, name: &str) {
+        if let Some(row) = self.kept().rows.get_mut(&file)
+            && row.receipt.handed_to.iter().all(|known| known != name)
+        {
+            row.receipt.handed_to.push(name.to_owned());
         }
     }
 
@@ -150,6 +173,14 @@ impl Evidence {
         let row = kept.rows.get(&file).filter(|row| row.tenant == tenant)?;
         let over = row.over.map(|over| self.clock.now().boot.since(over));
         (over.is_none_or(|age| age < self.retention)).then(|| row.receipt.clone())
+    }
+
+    /// Forgets every final receipt of a tenant.
+    pub fn forget(&self, tenant: TenantId) {
+        let mut kept = self.kept();
+        let Kept { rows, over } = &mut *kept;
+        rows.retain(|_, row| row.tenant != tenant || row.over.is_none());
+        over.retain(|(_, file)| rows.contains_key(file));
     }
 
     /// Forgets what is older than the retention.

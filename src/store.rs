@@ -14,6 +14,7 @@ use crate::region::Region;
 mod faulty;
 mod local;
 mod memory;
+mod pack;
 
 #[cfg(test)]
 pub(crate) use faulty::{Faults, FaultyStore};

@@ -19,9 +19,12 @@ use crate::store::BlobId;
 mod claims;
 mod connections;
 mod cut;
+mod grants;
 mod idempotency;
+mod jobs;
 mod nursery;
 mod quota;
+mod standing;
 
 pub use claims::{CONFIRM_WITHIN, CONTINUE_WITHIN, Claim, ClaimError, Claims};
 pub use connections::{
@@ -30,9 +33,12 @@ pub use connections::{
     View as Connection,
 };
 pub use cut::Cut;
+pub use grants::{DownloadScope, Grant, Grants, Scope, Spent, TooMany, UploadScope, Use};
 pub use idempotency::{Fingerprint, Idempotency, Outcome, Running, Seen};
+pub use jobs::{Job, Jobs, KEPT_AFTER, NoJob, Stop, Wish};
 pub use nursery::{Closed, Nursery};
 pub use quota::{Quotas, Reservation};
+pub use standing::{Ended, Era, Standings, Suspended};
 
 /// Which of the vault's two places holds a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +140,10 @@ struct Rows {
     // A file is due on the first of two clocks, so it stands in two queues.
     by_boot: BTreeSet<(Boot, FileId)>,
     by_wall: BTreeSet<(Wall, FileId)>,
+    // Those of them that do not end with their bucket's key: their own secret is all that opens
+    // them, or ends earlier.
+    alone_by_boot: BTreeSet<(Boot, FileId)>,
+    alone_by_wall: BTreeSet<(Wall, FileId)>,
     by_age: BTreeMap<u64, Boot>,
     bytes: u64,
     next: u64,
@@ -169,7 +179,7 @@ impl Table {
         let number = rows.next;
         rows.next += 1;
         rows.bytes += file.size();
-        rows.queue(file.id, due);
+        rows.queue(&file, due);
         rows.by_age.insert(number, file.created.boot);
         let mut their_number = 0;
         if file.kind == Kind::File {
@@ -212,8 +222,9 @@ impl Table {
         let Some(row) = rows.files.get_mut(&id) else { return };
         let Some(due) = row.file.origin.keys.deadline() else { return };
         let before = std::mem::replace(&mut row.due, due);
+        let file = row.file.clone();
         rows.unqueue(id, before);
-        rows.queue(id, due);
+        rows.queue(&file, due);
     }
 
     /// A tenant's files, newest first, from the one after `cursor` on; and the cursor of the next
@@ -237,6 +248,14 @@ impl Table {
         (files, last.filter(|_| page.peek().is_some()))
     }
 
+    /// Everything of one tenant: its files, and its runs under way.
+    #[must_use]
+    pub fn of(&self, tenant: TenantId) -> Vec<Arc<LiveFile>> {
+        let rows = self.rows();
+        let theirs = rows.files.values().filter(|row| row.file.origin.tenant == tenant);
+        theirs.map(|row| row.file.clone()).collect()
+    }
+
     /// Up to `limit` files that are due on either clock.
     #[must_use]
     pub fn due(&self, now: Now, limit: usize) -> Vec<Arc<LiveFile>> {
@@ -245,6 +264,28 @@ impl Table {
         let wall = rows.by_wall.iter().take_while(|(at, _)| *at <= now.wall).map(|(_, id)| id);
         let ids: BTreeSet<&FileId> = boot.take(limit).chain(wall.take(limit)).collect();
         ids.into_iter().filter_map(|id| rows.files.get(id)).map(|row| row.file.clone()).collect()
+    }
+
+    /// Up to `limit` files that are due on either clock and have no bucket's key to end with, or
+    /// end before it. Each is given until its keys were reported gone.
+    #[must_use]
+    pub fn due_alone(&self, now: Now, limit: usize) -> Vec<Arc<LiveFile>> {
+        let rows = self.rows();
+        let (boot, wall) = (rows.alone_by_boot.iter(), rows.alone_by_wall.iter());
+        let boot = boot.take_while(|(at, _)| *at <= now.boot).map(|(_, id)| id).take(limit);
+        let wall = wall.take_while(|(at, _)| *at <= now.wall).map(|(_, id)| id).take(limit);
+        let ids: BTreeSet<&FileId> = boot.chain(wall).collect();
+        ids.into_iter().filter_map(|id| rows.files.get(id)).map(|row| row.file.clone()).collect()
+    }
+
+    /// The keys of these are destroyed: only their records are left to be forgotten.
+    pub fn keys_gone(&self, files: &[Arc<LiveFile>]) {
+        let mut rows = self.rows();
+        for file in files {
+            let Some(due) = rows.files.get(&file.id).map(|row| row.due) else { continue };
+            rows.alone_by_boot.remove(&(due.boot(), file.id));
+            rows.alone_by_wall.remove(&(due.expires_at(), file.id));
+        }
     }
 
     /// How long until the first file falls due, by either clock.
@@ -278,13 +319,21 @@ impl Table {
 }
 
 impl Rows {
-    fn queue(&mut self, id: FileId, due: Deadline) {
-        self.by_boot.insert((due.boot(), id));
-        self.by_wall.insert((due.expires_at(), id));
+    fn queue(&mut self, file: &LiveFile, due: Deadline) {
+        let (boot, wall) = ((due.boot(), file.id), (due.expires_at(), file.id));
+        self.by_boot.insert(boot);
+        self.by_wall.insert(wall);
+        if !file.origin.keys.ends_with_bucket() {
+            self.alone_by_boot.insert(boot);
+            self.alone_by_wall.insert(wall);
+        }
     }
 
     fn unqueue(&mut self, id: FileId, due: Deadline) {
-        self.by_boot.remove(&(due.boot(), id));
-        self.by_wall.remove(&(due.expires_at(), id));
+        let (boot, wall) = ((due.boot(), id), (due.expires_at(), id));
+        self.by_boot.remove(&boot);
+        self.by_wall.remove(&wall);
+        self.alone_by_boot.remove(&boot);
+        self.alone_by_wall.remove(&wall);
     }
 }

@@ -28,6 +28,9 @@ pub struct File {
     /// Always `ready`: a file that is not complete is not shown.
     pub state: &'static str,
     pub links: Links,
+    /// On upload with `steps`: the id of the job that was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
 }
 
 /// Where a file's parts are, relative to the gateway.
@@ -51,6 +54,131 @@ pub struct FileList {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Created {
     pub files: Vec<File>,
+    /// With `steps`: the id of the job that was started on all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+}
+
+/// Work that is asked for now and fetched later. Exactly one of `source` and `sources` is there.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobOrder {
+    pub source: Option<Source>,
+    /// Up to 100; each goes through all steps, and all succeed or none.
+    #[serde(default)]
+    pub sources: Vec<Source>,
+    /// Names of processors or pipelines, in their order.
+    #[serde(default)]
+    pub steps: Vec<String>,
+    /// Options by step, like `{"text":{"format":"markdown"}}`.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub options: serde_json::Map<String, serde_json::Value>,
+    /// From now on, like `90s`, `15m`, `4h`, `23h30m`. It can only end the sources' lives earlier.
+    pub ttl: Option<String>,
+    pub region: Option<String>,
+    /// Where outputs are pushed. Refused: this version has no connections.
+    pub deliver: Option<Deliver>,
+    /// Who is told of the job's end.
+    pub webhook: Option<WebhookTarget>,
+    /// Shreds the sources when the job has succeeded.
+    #[serde(default)]
+    pub consume: bool,
+    /// The application's id of its user, for a source of a connection.
+    pub subject: Option<String>,
+}
+
+/// What a job works on: a file, or an item of a connection (refused: this version has none).
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The id of a live file.
+    pub file: Option<String>,
+    pub connection: Option<String>,
+    pub item: Option<String>,
+}
+
+/// A folder of a connection.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Deliver {
+    pub connection: String,
+    pub folder: Option<String>,
+}
+
+/// An address that is told of a job's end (Standard Webhooks).
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookTarget {
+    /// `https`, at one of the hosts the tenant's policy names.
+    pub url: String,
+}
+
+/// A job, as its owner sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Job {
+    /// `job_` and 26 base32 characters.
+    pub id: String,
+    /// `queued`, `running`, `succeeded`, `failed`, `cancelled` or `expired`.
+    pub state: &'static str,
+    pub progress: JobProgress,
+    /// The files it has made, as far as they are alive.
+    pub outputs: Vec<File>,
+    /// Why it failed.
+    pub problem: Option<JobProblem>,
+    /// The files it works on.
+    pub sources: Vec<String>,
+    pub steps: Vec<String>,
+    pub consume: bool,
+    pub region: String,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// RFC 3339, UTC: its sources' end, or the earlier one that was asked for.
+    pub expires_at: String,
+    pub links: JobLinks,
+}
+
+/// How far a job has come.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobProgress {
+    /// The step at work.
+    pub step: Option<String>,
+    /// Bytes the step has read.
+    pub bytes_in: u64,
+    /// Bytes it has to read, where they are known.
+    pub bytes_total: Option<u64>,
+    /// Of the whole job.
+    pub percent: u8,
+}
+
+/// Why a job failed, in the words of RFC 9457.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobProblem {
+    /// `/problems/<slug>`, a page the gateway serves.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: &'static str,
+    pub status: u16,
+    pub detail: String,
+    /// Where a file is gone: its receipt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
+}
+
+/// Where a job's parts are, relative to the gateway.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobLinks {
+    #[serde(rename = "self")]
+    pub this: String,
+    pub events: String,
+}
+
+/// A page of jobs, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobList {
+    pub jobs: Vec<Job>,
+    /// To be sent as `cursor` for the next page; null on the last.
+    pub cursor: Option<String>,
 }
 
 /// A shorter life.
@@ -280,6 +408,74 @@ pub struct Processor {
     /// A JSON Schema of its options.
     #[schema(value_type = Object)]
     pub options: serde_json::Value,
+}
+
+/// A right to be handed on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(tag = "allow", rename_all = "lowercase", deny_unknown_fields)]
+pub enum GrantAsk {
+    /// To take files in.
+    Upload {
+        /// The largest file, bytes; never more than the policy allows.
+        max_size: Option<u64>,
+        /// Files that may be made: 1 to 10000.
+        count: u64,
+        /// How long the grant lasts, like `90s`, `15m`, `4h`, `23h30m`.
+        ttl: String,
+        /// The only region it may be used for.
+        region: Option<String>,
+    },
+    /// To fetch one file.
+    Download {
+        /// The file's id.
+        file: String,
+        /// Downloads that may begin: 1 to 10000.
+        count: u64,
+        /// How long the grant lasts; never longer than the file.
+        ttl: String,
+    },
+}
+
+/// A right that was handed on.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Grant {
+    /// `dfg_…`, to be sent as a Bearer token. It is shown this once.
+    pub grant: String,
+    /// RFC 3339, UTC. It ends then at the latest.
+    pub expires_at: String,
+}
+
+/// A page of the audit trail, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditList {
+    pub audit: Vec<AuditLine>,
+    /// To be sent as `cursor` for the next page; null on the last.
+    pub cursor: Option<String>,
+}
+
+/// Something that was done.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditLine {
+    /// RFC 3339, UTC.
+    pub at: String,
+    /// The id of the key that did it, or whose grant did.
+    pub key: String,
+    /// The grant that did it, where it was one.
+    pub grant: Option<String>,
+    /// `file.create`, `file.read`, `file.shorten`, `file.delete`, `process.run`, `grant.create`,
+    /// `tenant.erase`, `tenant.suspend`, `tenant.resume` or `tenant.export`.
+    pub action: &'static str,
+    /// What it was done to; null for the tenant as a whole.
+    pub id: Option<String>,
+}
+
+/// What an erasure has destroyed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Erased {
+    /// Files and runs that had been accepted.
+    pub erased: u64,
+    /// One final receipt for each.
+    pub receipts: Vec<Receipt>,
 }
 
 /// Whose key this is.

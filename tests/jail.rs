@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails loudly")]
 
 use std::io::{Cursor, Read, Write};
+use std::net::{TcpListener, UdpSocket};
 use std::num::NonZeroUsize;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +17,7 @@ use dayfly::body::{BodyError, Pool};
 use dayfly::budget::{Budget, PATIENCE};
 use dayfly::clock::{Clock, SystemClock, VirtualClock, Wall};
 use dayfly::entropy::{SystemEntropy, random};
-use dayfly::jail::{Jail, JailError, Limits, Zygote};
+use dayfly::jail::{Jail, JailError, Limits, Walls, Zygote};
 use dayfly::problem::Slug;
 use dayfly::process::{
     Act, DocumentRoom, Output, Password, Plan, ProcessError, Registry, Step, StepStream, masked,
@@ -34,14 +37,24 @@ fn still() -> VirtualClock {
 }
 
 fn jail(workers: usize, clock: Arc<dyn Clock>) -> (Jail, Pid) {
+    behind(None, workers, clock)
+}
+
+/// A jail with these walls, or with all that hold here.
+fn behind(walls: Option<Walls>, workers: usize, clock: Arc<dyn Clock>) -> (Jail, Pid) {
     let zygote = Zygote::start(Path::new(PROGRAM)).unwrap();
     let pid = zygote.pid();
     let workers = NonZeroUsize::new(workers).unwrap();
-    (Jail::new(zygote, workers, Tasks::default(), clock).unwrap(), pid)
+    let walls = walls.unwrap_or_else(|| zygote.examine().unwrap().walls);
+    (Jail::new(zygote, workers, walls, Tasks::default(), clock).unwrap(), pid)
 }
 
 fn room(workers: usize, limits: Limits, clock: Arc<dyn Clock>) -> DocumentRoom {
     let (jail, _) = jail(workers, clock.clone());
+    room_of(jail, limits, clock)
+}
+
+fn room_of(jail: Jail, limits: Limits, clock: Arc<dyn Clock>) -> DocumentRoom {
     let pool = Pool::new(Budget::of(64 << 20), 256 << 10);
     DocumentRoom { jail: Arc::new(jail), pool, clock, limits, max_document: 64 << 20 }
 }
@@ -90,9 +103,9 @@ async fn a_worker_sees_nothing_of_the_gateway() {
     let answer = take(selftest(room, Act::LookAround).unwrap(), input("x")).await.unwrap();
     let seen: Value = serde_json::from_slice(&answer).unwrap();
     assert_eq!(seen["environment"], 0);
-    assert_eq!(seen["arguments"], 1);
+    assert_eq!(seen["arguments"], 2, "its name, and the walls it is to put up");
     assert_eq!(seen["descriptors"], json!([0, 1, 2]));
-    assert_eq!(seen["can_open"], false);
+    assert_eq!(seen["files"], 3);
     assert_eq!(seen["dumpable"], false);
     assert_eq!(seen["new_privileges"], false);
     assert_eq!(seen["memory"], 512 << 20);
@@ -109,7 +122,10 @@ async fn a_worker_that_searches_itself_finds_nothing_of_the_gateway() {
     let (early, name, token, key, other, own) = (draw(), draw(), draw(), draw(), draw(), draw());
     let planted = (vec![early; 100], fs::memfd_create("planted", fs::MemfdFlags::empty()).unwrap());
     rustix::io::write(&planted.1, &name).unwrap();
-    let room = room(1, Limits::default(), Arc::new(SystemClock));
+    // No wall stands around this one, or it could not search: there must be nothing to find.
+    let clock = Arc::new(SystemClock);
+    let (jail, _) = behind(Some(Walls::NONE), 1, clock.clone());
+    let room = room_of(jail, Limits::default(), clock);
     let late = (vec![token; 100], vec![key; 100]);
     let serial = kernel_key(&key);
     let passed = selftest(room.clone(), Act::LookAround).unwrap();
@@ -139,6 +155,139 @@ fn kernel_key(payload: &[u8; 32]) -> libc::c_long {
     unsafe { libc::syscall(libc::SYS_add_key, kind, name, payload.as_ptr(), 32, -2) }.max(0)
 }
 
+/// Somebody to be attacked: listens by TCP, UDP and an abstract unix socket, and is a process.
+struct Victim {
+    tcp: TcpListener,
+    udp: UdpSocket,
+    unix: UnixListener,
+    name: String,
+}
+
+impl Victim {
+    fn new() -> Self {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let udp = UdpSocket::bind(tcp.local_addr().unwrap()).unwrap();
+        let name = format!("dayfly test {}", tcp.local_addr().unwrap().port());
+        let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+        let unix = UnixListener::bind_addr(&address).unwrap();
+        for socket in [tcp.set_nonblocking(true), udp.set_nonblocking(true)] {
+            socket.unwrap();
+        }
+        unix.set_nonblocking(true).unwrap();
+        Self { tcp, udp, unix, name }
+    }
+
+    fn target(&self, sibling: i32) -> Vec<u8> {
+        let targets = json!({
+            "processes": [rustix::process::getpid().as_raw_nonzero().get(), sibling],
+            "file": PROGRAM,
+            "port": self.tcp.local_addr().unwrap().port(),
+            "socket": self.name,
+        });
+        targets.to_string().into_bytes()
+    }
+
+    /// Whether anybody came by.
+    fn was_reached(&self) -> bool {
+        self.tcp.accept().is_ok()
+            || self.unix.accept().is_ok()
+            || self.udp.recv(&mut [0; 8]).is_ok()
+    }
+}
+
+/// A process beside the workers, of the same user as this one.
+struct Sibling(std::process::Child);
+
+impl Sibling {
+    #[expect(clippy::disallowed_methods, reason = "a test starts its own bystander")]
+    fn new() -> Self {
+        let mut quiet = std::process::Command::new("sleep");
+        quiet.arg("60").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        Self(quiet.spawn().unwrap())
+    }
+
+    fn is_unharmed(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Sibling {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The filter ends a worker at its first word off the list, whatever else stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_taken_over_dies_of_its_first_try() {
+    let (victim, mut sibling) = (Victim::new(), Sibling::new());
+    let room = room(1, Limits::default(), Arc::new(SystemClock));
+    let bystander = room.clone();
+    let target = victim.target(sibling.0.id().cast_signed());
+    for act in Act::ATTACKS {
+        let result = take(selftest(room.clone(), *act).unwrap(), input(target.clone())).await;
+        assert_eq!(slug(&result), Some(Slug::ProcessorLimit), "{act:?}: {result:?}");
+        assert!(!victim.was_reached(), "{act:?}");
+    }
+    let result = take(selftest(bystander, Act::LookAround).unwrap(), input("x")).await;
+    assert!(result.is_ok() && sibling.is_unharmed(), "others do not notice: {result:?}");
+    assert_eq!(room.pool.budget().used(), 0);
+}
+
+/// Were the filter to fail, the other walls keep a worker from everything outside of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_filter_the_other_walls_hold() {
+    let (victim, mut sibling) = (Victim::new(), Sibling::new());
+    let clock = Arc::new(SystemClock);
+    let (jail, _) = behind(Some(Walls { seccomp: false, ..Walls::ALL }), 1, clock.clone());
+    let room = room_of(jail, Limits::default(), clock);
+    let target = victim.target(sibling.0.id().cast_signed());
+    for act in Act::ATTACKS {
+        if [Act::Unshare, Act::MemfdSecret, Act::MakeCode, Act::Keyctl].contains(act) {
+            // These reach nothing outside; the filter alone knows them.
+            continue;
+        }
+        let result = take(selftest(room.clone(), *act).unwrap(), input(target.clone())).await;
+        let said: Value = serde_json::from_slice(&result.unwrap()).unwrap();
+        let errors = said["errno"].as_array().unwrap();
+        println!("{act:?}: {errors:?}");
+        assert!(errors.iter().all(|error| *error != 0), "{act:?}: {said}");
+        assert!(!victim.was_reached(), "{act:?}");
+    }
+    assert!(sibling.is_unharmed());
+}
+
+/// What the two tests above forbid can be done where no wall stands, so they show something.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_walls_the_attacks_work() {
+    let (victim, sibling) = (Victim::new(), Sibling::new());
+    let clock = Arc::new(SystemClock);
+    let (jail, _) = behind(Some(Walls::NONE), 1, clock.clone());
+    let room = room_of(jail, Limits::default(), clock);
+    let target = victim.target(sibling.0.id().cast_signed());
+    let mut worked = Vec::new();
+    for act in Act::ATTACKS {
+        let result = take(selftest(room.clone(), *act).unwrap(), input(target.clone())).await;
+        let said = result.map(|said| serde_json::from_slice::<Value>(&said).unwrap());
+        println!("{act:?}: {said:?}");
+        if said.is_ok_and(|said| said["errno"][0] == 0) {
+            worked.push(*act);
+        }
+    }
+    for act in [Act::OpenFile, Act::ListProcesses, Act::Keyctl, Act::MakeCode] {
+        assert!(worked.contains(&act), "{act:?}");
+    }
+}
+
+#[test]
+fn every_wall_holds_here_or_is_told_to_be_missing() {
+    let holds = Zygote::start(Path::new(PROGRAM)).unwrap().examine().unwrap();
+    println!("{holds:?}");
+    // The kernel of this test has both; namespaces may be forbidden to a whole container.
+    assert!(holds.walls.landlock && holds.walls.seccomp, "{holds:?}");
+}
+
 /// One place for all: the next act starts only when the last one's process has ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_to_misbehave_costs_one_request() {
@@ -146,6 +295,7 @@ async fn every_way_to_misbehave_costs_one_request() {
     for act in Act::ALL {
         let expected = match act {
             Act::LookAround | Act::Hurry | Act::Search => continue,
+            act if Act::ATTACKS.contains(act) => continue,
             Act::Panic => Slug::DocumentDamaged,
             _ => Slug::ProcessorLimit,
         };

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use dayfly::body::Pool;
 use dayfly::budget::Budget;
-use dayfly::clock::{Clock, VirtualClock, Wall};
+use dayfly::clock::{Boot, Clock, Now, Sleep, SystemClock, VirtualClock, Wall};
 use dayfly::crypto::RUN_BYTES;
+use dayfly::egress::Egress;
 use dayfly::entropy::{SystemEntropy, SystemMachine};
 use dayfly::file::TenantId;
 use dayfly::intake::Digester;
@@ -31,18 +32,37 @@ const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The beginning of an hour, so that no life here crosses into another bucket.
 const START: Duration = Duration::from_secs(1_800_000_000);
 
+/// The machine's time from [`START`] on, which can be set forward by hand.
+#[derive(Clone)]
+struct Moved {
+    moved: VirtualClock,
+    began: Boot,
+}
+
+impl Clock for Moved {
+    fn now(&self) -> Now {
+        let (moved, passed) = (self.moved.now(), SystemClock.now().boot.since(self.began));
+        Now { wall: moved.wall.plus(passed), boot: moved.boot.plus(passed) }
+    }
+
+    fn sleep(&self, span: Duration) -> Sleep {
+        SystemClock.sleep(span)
+    }
+}
+
 /// The stages, with handles on what they are made of.
 pub struct House {
     pub pipeline: Pipeline,
     pub keys: Arc<Keys>,
     pub vault: Arc<Vault>,
-    clock: VirtualClock,
+    clock: Moved,
     region: Region,
 }
 
 impl House {
     pub fn new(slab: Slab) -> Result<Self> {
-        let clock = VirtualClock::at(Wall::from_unix(START));
+        let moved = VirtualClock::at(Wall::from_unix(START));
+        let clock = Moved { moved, began: SystemClock.now().boot };
         let (shared, entropy) = (Arc::new(clock.clone()), Arc::new(SystemEntropy));
         let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
         let keys = Arc::new(Keys::new(shared.clone(), entropy.clone(), epochs, slab));
@@ -63,6 +83,7 @@ impl House {
         );
         let tasks = Tasks::default();
         tasks.spawn(cleaner.run());
+        let egress = Egress::new(shared.clone(), tasks.clone(), false);
         let pipeline = Pipeline::new(Parts {
             clock: shared,
             entropy,
@@ -74,14 +95,24 @@ impl House {
             tasks,
             shutdown: Shutdown::default(),
             machine: Arc::new(SystemMachine::listen()),
+            egress,
+            jobs: 1,
+            workers: 1,
             runs: 1,
             min_rate: 0,
         });
         Ok(Self { pipeline, keys, vault, clock, region })
     }
 
-    /// Takes a file in.
-    pub async fn put(&self, ttl: Duration, bytes: usize) -> Result<Arc<LiveFile>> {
+    /// The minute's end that is some `ttl` away.
+    pub fn end_in(&self, ttl: Duration) -> Wall {
+        let end = self.clock.now().wall.plus(ttl).unix_seconds();
+        Wall::from_unix(Duration::from_secs(end - end % 60))
+    }
+
+    /// Takes a file in that lives until `end`.
+    pub async fn put(&self, end: Wall, bytes: usize) -> Result<Arc<LiveFile>> {
+        let ttl = self.clock.now().wall.until(end) + Duration::from_secs(1);
         let (max_bytes, max_live_bytes) = (MEMORY, MEMORY);
         let terms = Terms { region: self.region, ttl, max_bytes, max_live_bytes };
         let upload = Upload {
@@ -108,7 +139,7 @@ impl House {
 
     /// Lets the time come to `end`.
     pub fn come_to(&self, end: Wall) {
-        self.clock.advance(self.clock.now().wall.until(end));
+        self.clock.moved.advance(self.clock.now().wall.until(end));
     }
 }
 

@@ -2,13 +2,20 @@
 
 use super::{Keeper, Place, Settings};
 use crate::disk::{Spool, private_dir};
+use crate::http::Pair;
+use crate::jail::{Holds, Walls};
 use crate::keyring::{ProcessKeyring, Unusable};
 use crate::ops::{self, Facts, Finding};
+use crate::process::{Own, converter_is_installed};
 use crate::secret::Slab;
 
 /// Looks at everything a start depends on, without starting.
 #[must_use]
-pub fn examine(settings: &Settings, kernel: Result<ProcessKeyring, Unusable>) -> Vec<Finding> {
+pub fn examine(
+    settings: &Settings,
+    kernel: Result<ProcessKeyring, Unusable>,
+    holds: &Holds,
+) -> Vec<Finding> {
     let (accept, all) = (settings.accept, settings.accept_all);
     let mut findings = vec![regions(settings), keyring(settings.keyring, kernel), store(settings)];
     if let Some(dir) = &settings.state_dir {
@@ -17,19 +24,49 @@ pub fn examine(settings: &Settings, kernel: Result<ProcessKeyring, Unusable>) ->
             Err(error) => Finding::refused("state", format!("state.dir: {error}")),
         });
     }
+    if let Some(files) = &settings.tls {
+        findings.push(match Pair::read(files) {
+            Ok(_) => Finding::fine("tls", "the certificate and its key are a pair"),
+            Err(error) => Finding::refused("tls", error.to_string()),
+        });
+    }
     findings.push(Finding::fine(
         "jail",
         "workers: executed afresh, no environment, no descriptors, limits on memory, time and \
          output",
     ));
+    findings.push(programs(settings, holds));
     findings.extend(ops::examine(&Facts {
         public: settings.public,
+        tls: settings.tls.is_some(),
         admin: settings.admin,
         accept_swap: accept.swap || all,
         accept_kdump: accept.kdump || all,
         accept_plain_http: accept.plain_http,
+        walls: holds.walls,
+        accept_without: if all { Walls::ALL } else { accept.without },
     }));
     findings
+}
+
+/// Whether programs that are not ours can run, and whether any must.
+fn programs(settings: &Settings, holds: &Holds) -> Finding {
+    let named = settings.own.iter().find(|own| matches!(own, Own::Exec(_))).map(Own::name);
+    let why = match &holds.programs {
+        Ok(_) => {
+            let convert = if converter_is_installed() { "" } else { "; convert: no LibreOffice" };
+            let words = format!("programs run under bubblewrap (tried){convert}");
+            return Finding::fine("programs", words);
+        }
+        Err(why) => why,
+    };
+    match named {
+        Some(name) => Finding::refused(
+            "programs",
+            format!("processors.{name}: {why}: allow it, or take the table out"),
+        ),
+        None => Finding::fine("programs", format!("exec and convert are off: {why}")),
+    }
 }
 
 fn regions(settings: &Settings) -> Finding {

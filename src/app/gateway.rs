@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
@@ -10,7 +11,7 @@ use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use super::{Keeper, Place, Seams, Settings};
+use super::{Keeper, Place, Seams, Settings, rights};
 use crate::body::Pool;
 use crate::budget::Budget;
 use crate::clock::{Clock, within};
@@ -19,26 +20,31 @@ use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, private_dir};
 use crate::egress::Egress;
 use crate::entropy::{Entropy, EntropyError, random};
-use crate::http::{About, Door, Gate, Listener, Rules, Throttle, Watch, service};
-use crate::jail::{Jail, JailError, Limits, Zygote};
+use crate::http::{
+    About, Certificates, Door, Gate, Listener, Pair, Rules, Throttle, TlsError, Watch, service,
+};
+use crate::jail::{Jail, JailError, Limits, Walls, Zygote};
 use crate::keyring::{KernelKeyring, Keyring, Keys, MemoryKeyring, ProcessKeyring, Unusable};
 use crate::metrics;
 use crate::ops::{self, Admin};
-use crate::pipeline::{Parts, Pipeline};
-use crate::policy::Policy;
-use crate::process::{DocumentRoom, MAX_DOCUMENT, Registry};
+use crate::pipeline::{Parts, Pipeline, RECORD_BYTES};
+use crate::policy::{Key, Policy};
+use crate::process::{DocumentRoom, MAX_DOCUMENT, Means, Own, Registry, Unequipped};
 use crate::provider::{Edges, provider};
 use crate::receipt::Evidence;
 use crate::region::Region;
 use crate::secret::{Slab, SlabError};
 use crate::shred::Shredder;
 use crate::store::{LocalStore, MemoryStore, Store};
-use crate::table::{Idempotency, Table};
+use crate::table::{Grants, Idempotency, Table};
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::Vault;
 
-/// Processing requests that may be under way for each worker: one at work, the others waiting.
+/// Processing requests of one tenant that may wait, for each worker.
 const RUNS_PER_WORKER: usize = 8;
+
+/// Jobs of one tenant that are remembered, however much memory there is.
+const MOST_JOBS: usize = 10_000;
 
 /// Why a gateway cannot start: exit status 78, with what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +59,19 @@ pub enum StartError {
     Keyring(#[source] Unusable),
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A reload may replace a certificate, not begin or end TLS.
+    #[error("listen.tls: it cannot be switched on or off by a reload")]
+    TlsSwitch,
     #[error("listen.{which}: the address cannot be taken ({kind})")]
     Listen { which: &'static str, kind: std::io::ErrorKind },
     #[error("the worker zygote cannot be used: {0}")]
     Jail(#[from] JailError),
     #[error("the metrics cannot be set up")]
     Metrics,
+    #[error(transparent)]
+    Unequipped(#[from] Unequipped),
     #[error("pipelines.{0}: its steps are not all processors of this gateway")]
     Pipeline(String),
 }
@@ -85,10 +98,12 @@ pub struct Gateway {
     pub admin: SocketAddr,
     clock: Arc<dyn Clock>,
     rules: Arc<ArcSwap<Rules>>,
-    room: DocumentRoom,
+    means: Means,
     cors_origins: Vec<String>,
     edges: Edges,
     connect: Connect,
+    grants: Arc<Grants>,
+    certificates: Option<Arc<Certificates>>,
     pipeline: Arc<Pipeline>,
     keys: Arc<Keys>,
     vault: Arc<Vault>,
@@ -97,11 +112,13 @@ pub struct Gateway {
     shutdown: Shutdown,
     drained: Shutdown,
     listeners: Vec<Listener>,
+    drain: Duration,
 }
 
 /// The parts that hold files, before anything listens.
 struct Core {
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
     budget: Budget,
     pool: Arc<Pool>,
     keys: Arc<Keys>,
@@ -125,16 +142,28 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let handle = metrics::install().map_err(|_| StartError::Metrics)?;
         let core = Core::build(&settings, &seams)?;
-        let Seams { clock, entropy, zygote, .. } = seams;
-        let room = core.room(&settings, zygote)?;
+        let Seams { clock, entropy, zygote, holds, .. } = seams;
+        let room = core.room(&settings, zygote, holds.walls)?;
+        let egress = core.pipeline.egress.clone();
+        let (entropy_of_steps, programs) = (entropy.clone(), holds.programs);
+        let means = Means { room, egress, entropy: entropy_of_steps, programs };
+        let pair = settings.tls.as_ref().map(Pair::read).transpose()?;
+        let certificates = pair.map(|pair| Arc::new(Certificates::new(pair)));
+        let watch = core.watch(settings.min_rate);
         let cors_origins = settings.cors_origins.clone();
-        let edges = core.edges(&settings, entropy.clone());
-        let rules = rules(settings.policy.clone(), &room, &cors_origins, &edges)?;
+        let edges = core.edges(entropy.clone());
+        let rules = rules(settings.policy.clone(), &settings.own, &means, &cors_origins, &edges)?;
+        core.pipeline.share_among(rules.policy.tenants.len());
         let rules = Arc::new(ArcSwap::from_pointee(rules));
+        let (grants, audit) =
+            rights::keepers(&core.pipeline, &clock, &core.tasks, settings.receipts);
         let public = bind("public", settings.public).await?;
         let admin = bind("admin", settings.admin).await?;
         let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
-        let connect = core.connect(&settings, public_at, entropy.clone())?;
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        let base_url = settings.public_url.clone();
+        let base_url = base_url.unwrap_or_else(|| format!("{scheme}://{public_at}"));
+        let connect = core.connect(base_url, entropy.clone())?;
         let gate = Arc::new(Gate {
             clock: clock.clone(),
             entropy: entropy.clone(),
@@ -144,27 +173,33 @@ impl Gateway {
             shutdown: core.shutdown.clone(),
             tasks: core.tasks.clone(),
             idempotency: Idempotency::new(clock.clone()),
+            grants: grants.clone(),
+            audit,
             throttle: Throttle::default(),
-            watch: core.watch(settings.min_rate),
+            watch: watch.clone(),
             fingerprint_key: hmac::Key::new(hmac::HMAC_SHA256, &random::<32>(&*entropy)?),
+            proxies: settings.crowd.proxies.clone(),
             about: core.about(accepted_limits),
         });
-        let admin_router = ops::admin(core.admin(handle, room.jail.clone()), admin_at);
+        let admin_router = ops::admin(core.admin(handle, means.room.jail.clone()), admin_at);
         let drained = Shutdown::default();
-        let listeners = vec![
-            core.listener(&settings, public, service(&gate), core.shutdown.clone()),
+        let mut listeners = vec![
+            core.listener(&settings, public, service(&gate), core.shutdown.clone(), &watch),
             // The operator can look on while the gateway drains.
-            core.listener(&settings, admin, admin_router, drained.clone()),
+            core.listener(&settings, admin, admin_router, drained.clone(), &watch),
         ];
+        listeners[0].tls.clone_from(&certificates);
         Ok(Self {
             public: public_at,
             admin: admin_at,
             clock,
             rules,
-            room,
+            means,
             cors_origins,
             edges,
             connect,
+            grants,
+            certificates,
             pipeline: Arc::new(core.pipeline),
             keys: core.keys,
             vault: core.vault,
@@ -173,6 +208,7 @@ impl Gateway {
             shutdown: core.shutdown,
             drained,
             listeners,
+            drain: settings.drain,
         })
     }
 
@@ -182,12 +218,31 @@ impl Gateway {
         self.shutdown.clone()
     }
 
-    /// What replaces the policy while requests run; each ends under the one it began with.
-    pub fn reload(&self) -> impl Fn(Policy) -> Result<(), StartError> + Send + Sync + 'static {
-        let (current, room) = (self.rules.clone(), self.room.clone());
-        let (origins, edges) = (self.cors_origins.clone(), self.edges.clone());
-        move |policy| {
-            current.store(Arc::new(rules(policy, &room, &origins, &edges)?));
+    /// How clients have to speak to it.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.certificates.is_some() { "https" } else { "http" }
+    }
+
+    /// What replaces policy, processors and certificate while requests run; each ends under those
+    /// it began with. Everything is tried before anything applies.
+    pub fn reload(&self) -> impl Fn(Settings) -> Result<(), StartError> + Send + Sync + 'static {
+        let (current, means) = (self.rules.clone(), self.means.clone());
+        let (origins, clock) = (self.cors_origins.clone(), self.clock.clone());
+        let (grants, pipeline) = (self.grants.clone(), self.pipeline.clone());
+        let (certificates, edges) = (self.certificates.clone(), self.edges.clone());
+        move |again| {
+            let pair = again.tls.as_ref().map(Pair::read).transpose()?;
+            let now = clock.now().wall;
+            let rules = rules(again.policy, &again.own, &means, &origins, &edges)?;
+            match (&certificates, pair) {
+                (Some(certificates), Some(pair)) => certificates.replace(pair),
+                (None, None) => {}
+                (Some(_), None) | (None, Some(_)) => return Err(StartError::TlsSwitch),
+            }
+            grants.keep_if(|key: &Key| rules.policy.stands_behind(key, now));
+            pipeline.share_among(rules.policy.tenants.len());
+            current.store(Arc::new(rules));
             Ok(())
         }
     }
@@ -199,6 +254,7 @@ impl Gateway {
         self.tasks.spawn(self.pipeline.clone().drain());
         self.tasks.spawn(self.connect.clone().keep());
         self.tasks.spawn(self.connect.clone().drain());
+        let jobs = self.tasks.spawn(self.pipeline.clone().wind_down(self.drain));
         let connections: Vec<Tasks> =
             self.listeners.iter().map(|listener| listener.connections.clone()).collect();
         let serving: Vec<_> =
@@ -209,10 +265,13 @@ impl Gateway {
             drop(listener.await);
             self.drained.begin();
         }
+        // As with the listeners: what went wrong there shows in what was left.
+        drop(jobs.await);
         self.connect.close().await;
         self.pipeline.forget_all();
+        self.grants.clear();
         drop(self.rules);
-        let patience = std::time::Duration::from_secs(5);
+        let patience = Duration::from_secs(5);
         within(&*self.clock, patience, self.pipeline.cleaned()).await;
         let panicked = connections.iter().map(Tasks::panicked).sum::<u64>();
         Stopped {
@@ -237,9 +296,12 @@ impl Core {
         let epochs = keeper(settings.keyring, seams.kernel, &clock, &slab)?;
         let keys = Arc::new(Keys::new(clock.clone(), entropy.clone(), epochs, slab));
         let here = settings.policy.here;
-        // Half of the memory may rest: the other half is for bytes on their way.
-        let memory = MemoryStore::new(here, settings.memory_bytes / 2);
-        let store = store(&settings.store, here, &memory)?;
+        // What may rest in memory as sealed bytes: half of it where there is no other store. Else
+        // an eighth; the rest is for what is known of live files (200 000 of them fit in 512 MiB),
+        // and for bytes on their way.
+        let share = if matches!(settings.store, Place::Memory) { 2 } else { 8 };
+        let memory = MemoryStore::new(here, settings.memory_bytes / share);
+        let store = store(&settings.store, here, &memory, &clock)?;
         let store_name = store.name();
         let vault = Arc::new(Vault::new(
             clock.clone(),
@@ -260,9 +322,10 @@ impl Core {
             evidence.clone(),
         );
         tasks.spawn(cleaner.run());
+        let workers = settings.workers.count.unwrap_or_else(cores).get();
         let pipeline = Pipeline::new(Parts {
             clock: clock.clone(),
-            entropy,
+            entropy: entropy.clone(),
             keys: keys.clone(),
             table,
             vault: vault.clone(),
@@ -271,27 +334,36 @@ impl Core {
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
             machine: seams.machine.clone(),
-            runs: settings.workers.count.unwrap_or_else(cores).get() * RUNS_PER_WORKER,
+            egress: Egress::new(clock.clone(), tasks.clone(), settings.insecure_loopback),
+            jobs: jobs_per_tenant(settings.memory_bytes),
+            workers,
+            runs: workers * RUNS_PER_WORKER,
             min_rate: settings.min_rate,
         });
-        Ok(Self { clock, budget, pool, keys, pages, vault, store_name, pipeline, tasks, shutdown })
+        Ok(Self {
+            clock,
+            entropy,
+            budget,
+            pool,
+            keys,
+            pages,
+            vault,
+            store_name,
+            pipeline,
+            tasks,
+            shutdown,
+        })
     }
 
     /// What providers are asked through.
-    fn edges(&self, settings: &Settings, entropy: Arc<dyn Entropy>) -> Edges {
-        let (clock, budget) = (self.clock.clone(), self.budget.clone());
-        let egress = Egress::new(clock.clone(), self.tasks.clone(), settings.insecure_loopback);
-        Edges { egress, clock, entropy, budget }
+    fn edges(&self, entropy: Arc<dyn Entropy>) -> Edges {
+        let egress = self.pipeline.egress.clone();
+        Edges { egress, clock: self.clock.clone(), entropy, budget: self.budget.clone() }
     }
 
     /// People's permissions. Their pages are where `public_url` says, or else where we listen.
-    fn connect(
-        &self,
-        settings: &Settings,
-        public: SocketAddr,
-        entropy: Arc<dyn Entropy>,
-    ) -> Result<Connect, StartError> {
-        let base_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{public}"));
+    fn connect(&self, base_url: String, entropy: Arc<dyn Entropy>) -> Result<Connect, StartError> {
+        let standings = self.pipeline.standings.clone();
         Ok(Connect::new(connect::Parts {
             clock: self.clock.clone(),
             entropy,
@@ -300,7 +372,7 @@ impl Core {
             vault: self.vault.clone(),
             shutdown: self.shutdown.clone(),
             base_url,
-            is_suspended: Box::new(|_| false),
+            is_suspended: Box::new(move |tenant| standings.enter(tenant).is_err()),
         })?)
     }
 
@@ -312,10 +384,15 @@ impl Core {
     }
 
     /// Where document steps run.
-    fn room(&self, settings: &Settings, zygote: Zygote) -> Result<DocumentRoom, StartError> {
+    fn room(
+        &self,
+        settings: &Settings,
+        zygote: Zygote,
+        walls: Walls,
+    ) -> Result<DocumentRoom, StartError> {
         let workers = settings.workers;
         let count = workers.count.unwrap_or_else(cores);
-        let jail = Jail::new(zygote, count, self.tasks.clone(), self.clock.clone())?;
+        let jail = Jail::new(zygote, count, walls, self.tasks.clone(), self.clock.clone())?;
         let limits = Limits {
             memory_bytes: workers.memory_bytes,
             cpu: workers.time,
@@ -346,12 +423,15 @@ impl Core {
         socket: TcpListener,
         service: Router,
         shutdown: Shutdown,
+        watch: &Watch,
     ) -> Listener {
         Listener {
             socket,
+            tls: None,
             service,
+            crowd: settings.crowd.clone(),
+            watch: watch.clone(),
             door: Door {
-                connections: settings.connections,
                 header_timeout: settings.header_timeout,
                 min_rate: settings.min_rate,
                 drain: settings.drain,
@@ -366,6 +446,7 @@ impl Core {
     fn admin(&self, handle: PrometheusHandle, jail: Arc<Jail>) -> Admin {
         Admin {
             clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
             metrics: handle,
             pipeline: self.pipeline.clone(),
             keys: self.keys.clone(),
@@ -375,6 +456,12 @@ impl Core {
             shutdown: self.shutdown.clone(),
         }
     }
+}
+
+/// Records of one tenant's jobs take at most a sixteenth of the memory.
+fn jobs_per_tenant(memory_bytes: u64) -> usize {
+    let most = memory_bytes / 16 / RECORD_BYTES as u64;
+    usize::try_from(most).unwrap_or(MOST_JOBS).clamp(1, MOST_JOBS)
 }
 
 /// Who keeps the deadline keys. Only `auto` takes the one where it cannot have the other.
@@ -397,23 +484,29 @@ fn keeper(
     })
 }
 
-fn store(place: &Place, here: Region, memory: &MemoryStore) -> Result<Arc<dyn Store>, StartError> {
+fn store(
+    place: &Place,
+    here: Region,
+    memory: &MemoryStore,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Store>, StartError> {
     Ok(match place {
         Place::Memory => Arc::new(memory.clone()),
         Place::Local { dir, max_bytes } => {
             let spool = Spool::open(dir).map_err(StartError::Spool)?;
-            Arc::new(LocalStore::new(here, spool, *max_bytes))
+            Arc::new(LocalStore::new(here, spool, *max_bytes, clock.clone()))
         }
     })
 }
 
 fn rules(
     policy: Policy,
-    room: &DocumentRoom,
+    own: &[Own],
+    means: &Means,
     cors_origins: &[String],
     edges: &Edges,
 ) -> Result<Rules, StartError> {
-    let mut steps = Registry::built_in(room);
+    let mut steps = Registry::equipped(means, own)?;
     for (name, pipeline) in &policy.pipelines {
         let named = steps.name_pipeline(name.clone(), pipeline.clone());
         named.map_err(|_| StartError::Pipeline(name.clone()))?;

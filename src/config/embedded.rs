@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::app::{Accept, Keeper, Place, Settings, Workers};
 use crate::file::{MAX_TTL, TenantId};
+use crate::http::{Crowd, Proxies};
 use crate::policy::{Key, KeyError, Policy, RegionPolicy, Roles, TenantPolicy};
 use crate::region::Region;
 
@@ -30,23 +31,25 @@ pub fn embedded(given: Embedded) -> Result<Settings, KeyError> {
     Ok(Settings {
         public: given.listen.unwrap_or(loopback(8080)),
         admin: loopback(if given.listen.is_some() { 0 } else { 9464 }),
+        tls: None,
         cors_origins: Vec::new(),
         public_url: None,
-        insecure_loopback: false,
         state_dir: None,
         receipts: Duration::from_hours(30 * 24),
         memory_bytes: 512 << 20,
         min_rate: 1024,
         header_timeout: Duration::from_secs(10),
         drain: Duration::from_secs(30),
-        connections: 10_000,
+        crowd: Crowd { most: 10_000, most_each: 0, proxies: Proxies::default() },
         workers: Workers { count: None, memory_bytes: 512 << 20, time: Duration::from_secs(30) },
         log_json: false,
         log_level: tracing::Level::INFO,
         store: Place::Local { dir: given.spool, max_bytes: 50 << 30 },
         keyring: Keeper::Auto,
         accept: Accept::default(),
+        insecure_loopback: false,
         accept_all: true,
+        own: Vec::new(),
         policy: policy(key),
     })
 }
@@ -64,6 +67,8 @@ fn policy(key: Key) -> Policy {
         always_digest: false,
         providers: Vec::new(),
         return_to: Vec::new(),
+        webhooks: Vec::new(),
+        webhook_secret: None,
     };
     let place = RegionPolicy { jurisdiction: None, gateway: None };
     Policy {

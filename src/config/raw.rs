@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A table of a later version: read, so that its presence can be spoken of.
-pub type Table = BTreeMap<String, serde_json::Value>;
+use super::processors::Processor;
 
 /// Every table and key there is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,9 +38,9 @@ pub struct Raw {
     /// Storage services that people can connect.
     #[serde(default)]
     pub providers: BTreeMap<String, Provider>,
-    /// Processors of the operator's own. Without effect in this version.
+    /// Processors of the operator's own.
     #[serde(default)]
-    pub processors: BTreeMap<String, Table>,
+    pub processors: BTreeMap<String, Processor>,
     /// Names for processors in a row.
     #[serde(default)]
     pub pipelines: BTreeMap<String, Vec<String>>,
@@ -58,7 +57,6 @@ pub struct Listen {
     pub public_url: Option<String>,
     pub trusted_proxies: Vec<String>,
     pub cors_origins: Vec<String>,
-    /// Refused in this version.
     pub tls: Option<Tls>,
 }
 
@@ -121,6 +119,8 @@ pub struct Limits {
     pub header_timeout: String,
     pub drain: String,
     pub connections: usize,
+    /// 0: no number; nobody gets more than are still free.
+    pub connections_per_address: usize,
     pub requests_per_second: u32,
     /// 0: one for each processor core.
     pub workers: usize,
@@ -137,6 +137,7 @@ impl Default for Limits {
             header_timeout: "10s".to_owned(),
             drain: "30s".to_owned(),
             connections: 10_000,
+            connections_per_address: 0,
             requests_per_second: 0,
             workers: 0,
             worker_memory: Size::Text("512MiB".to_owned()),
@@ -269,16 +270,10 @@ pub struct Accept {
 }
 
 impl Raw {
-    /// The same settings to be shown: tables that may hold secrets are only said to be there.
+    /// The same settings to be shown, without what may be secret.
     #[must_use]
     pub fn redacted(&self) -> Self {
-        let hide = |table: &mut Table| {
-            for value in table.values_mut() {
-                *value = "(set)".into();
-            }
-        };
         let mut shown = self.clone();
-        shown.processors.values_mut().for_each(hide);
         for key in &mut shown.keys {
             "(set)".clone_into(&mut key.sha256);
         }
@@ -286,7 +281,7 @@ impl Raw {
     }
 
     /// Whether `other` differs only in what a reload may change: tenants, keys, regions, providers,
-    /// processors and pipelines.
+    /// processors, pipelines and where the certificate lies.
     #[must_use]
     pub fn reloads_into(&self, other: &Self) -> bool {
         let fixed = |raw: &Self| Self {
@@ -296,6 +291,7 @@ impl Raw {
             providers: BTreeMap::new(),
             processors: BTreeMap::new(),
             pipelines: BTreeMap::new(),
+            listen: Listen { tls: None, ..raw.listen.clone() },
             ..raw.clone()
         };
         fixed(self) == fixed(other)

@@ -1,15 +1,19 @@
 //! From raw tables to the policy: tenants, keys, regions, pipelines, held against each other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use zeroize::Zeroizing;
 
 use super::providers::{providers, return_to, tenants_providers};
 use super::raw::{self, Raw};
 use super::typed::Complaints;
 use crate::clock::Wall;
+use crate::disk;
 use crate::file::{MAX_TTL, TenantId};
-use crate::policy::{Key, Policy, RegionPolicy, Roles, TenantPolicy};
-use crate::process::{BUILT_IN, MAX_STEPS};
+use crate::policy::{Key, Policy, RegionPolicy, Roles, TenantPolicy, WebhookHost, WebhookSecret};
+use crate::process::{BUILT_IN, MAX_STEPS, converter_is_installed};
 use crate::region::Region;
 
 pub(super) fn policy(raw: &Raw, wrong: &mut Complaints) -> Policy {
@@ -54,19 +58,25 @@ pub(super) fn is_base_url(text: &str) -> bool {
     parts.is_some_and(|uri| uri.authority().is_some() && uri.path() == "/" && !text.ends_with('/'))
 }
 
-/// Steps that this version knows how to run.
-pub(super) fn is_built(step: &str) -> bool {
-    BUILT_IN.contains(&step)
+/// Steps that this gateway can run.
+pub(super) fn is_built(raw: &Raw, step: &str) -> bool {
+    let here = step == "convert" && converter_is_installed();
+    BUILT_IN.contains(&step) || here || raw.processors.contains_key(step)
 }
 
 /// Steps that have a meaning, here or in a later version.
 fn is_known(raw: &Raw, step: &str) -> bool {
-    is_built(step) || LATER.contains(&step) || raw.processors.contains_key(step)
+    is_built(raw, step) || LATER.contains(&step)
 }
 
-/// Processors of the contract that this version does not have.
+/// Processors of the contract that this version does not have, or not on every machine.
 const LATER: [&str; 9] =
     ["metadata", "scrub", "image", "thumbnail", "pdf", "archive", "redact", "scan", "convert"];
+
+/// What a tenant may use without being given it by name: nothing that is the operator's own.
+fn built_in() -> Vec<String> {
+    BUILT_IN.into_iter().chain(LATER).map(str::to_owned).collect()
+}
 
 /// Named pipelines whose steps are all there; the others are only noted.
 fn pipelines(raw: &Raw, wrong: &mut Complaints) -> BTreeMap<String, Vec<String>> {
@@ -82,7 +92,8 @@ fn pipelines(raw: &Raw, wrong: &mut Complaints) -> BTreeMap<String, Vec<String>>
             wrong.say(&key, format!("there is no processor {step}"));
         }
     }
-    let built = raw.pipelines.iter().filter(|(_, steps)| steps.iter().all(|step| is_built(step)));
+    let built =
+        raw.pipelines.iter().filter(|(_, steps)| steps.iter().all(|step| is_built(raw, step)));
     built.map(|(name, steps)| (name.clone(), steps.clone())).collect()
 }
 
@@ -166,15 +177,36 @@ impl Whole<'_> {
             id: TenantId::of(name),
             display_name: tenant.display_name.clone(),
             regions,
-            processors: tenant.processors.clone(),
+            processors: tenant.processors.clone().or_else(|| Some(built_in())),
             max_ttl: max_ttl.unwrap_or(self.max_ttl).min(self.max_ttl),
             max_file_bytes: max_file.unwrap_or(self.max_file_bytes).min(self.max_file_bytes),
             max_live_bytes: live.unwrap_or(u64::MAX),
             always_digest,
             providers: tenants_providers(self.raw, &at, tenant, wrong),
             return_to: return_to(self.raw, &at, tenant, wrong),
+            webhooks: webhooks(&key("webhooks"), tenant, wrong),
+            webhook_secret: webhook_secret(&key("webhook_secret_file"), tenant, wrong),
         }
     }
+}
+
+fn webhooks(key: &str, tenant: &raw::Tenant, wrong: &mut Complaints) -> Vec<WebhookHost> {
+    let parsed = tenant.webhooks.iter().map(|host| host.parse::<WebhookHost>());
+    let complained = parsed.filter_map(|host| host.map_err(|error| wrong.say(key, error)).ok());
+    complained.collect()
+}
+
+fn webhook_secret(
+    key: &str,
+    tenant: &raw::Tenant,
+    wrong: &mut Complaints,
+) -> Option<Arc<WebhookSecret>> {
+    let path = tenant.webhook_secret_file.as_ref()?;
+    // Neither the path's content nor the system's own words belong into a complaint.
+    let text = disk::read_text(path).ok().map(Zeroizing::new);
+    let text = wrong.need(key, text, "the file cannot be read")?;
+    let parsed = text.trim().parse::<WebhookSecret>();
+    parsed.map_err(|error| wrong.say(key, error)).ok().map(Arc::new)
 }
 
 fn keys(raw: &Raw, wrong: &mut Complaints) -> Vec<Key> {

@@ -73,6 +73,8 @@ fn unknown_keys_and_what_cannot_be_met_are_refused_by_name() {
         ("[vault]\nstore = \"s3\"", "vault.store"),
         ("[vault]\nkeyring = \"cloud\"", "vault.keyring"),
         ("[listen]\npublic = \"here\"", "listen.public"),
+        ("[listen]\ntrusted_proxies = [\"proxy\"]", "listen.trusted_proxies"),
+        ("[listen]\ntls = { cert_file = \"a\" }", "key_file"),
         ("[listen]\ncors_origins = [\"*\"]", "listen.cors_origins"),
         ("[pipelines]\np = [\"text\", \"nope\"]", "pipelines.p: there is no processor nope"),
         ("[providers.evilcloud]\nclient_id = \"x\"", "providers.evilcloud"),
@@ -127,6 +129,9 @@ fn only_what_a_reload_may_change_reloads() {
     let mut tenants = first.clone();
     tenants.tenants.clear();
     assert!(first.reloads_into(&tenants));
+    let mut certificate = first.clone();
+    certificate.listen.tls = Some(raw::Tls { cert_file: "cert".into(), key_file: "key".into() });
+    assert!(first.reloads_into(&certificate));
     let mut limits = first.clone();
     limits.limits.connections += 1;
     assert!(!first.reloads_into(&limits));

@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::processors::own;
 use super::providers::public_url;
 use super::raw::{self, Raw};
 use super::rules::{is_base_url, is_built, policy};
 use super::units;
 use crate::app::{Accept, Keeper, Place, Settings, Workers};
 use crate::clock::parse_span;
+use crate::http::{Crowd, Network, Proxies, TlsFiles};
+use crate::jail::Walls;
 
 /// Collects what is wrong, so that an operator sees it all at once.
 #[derive(Default)]
@@ -54,16 +57,16 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
     let settings = Settings {
         public: wrong.address("listen.public", &raw.listen.public),
         admin: wrong.address("listen.admin", &raw.listen.admin),
+        tls: tls(raw),
         cors_origins: raw.listen.cors_origins.clone(),
         public_url: public_url(raw, &mut wrong),
-        insecure_loopback: raw.allow_insecure_loopback,
         state_dir: raw.state.dir.clone(),
         receipts: wrong.span("retention.receipts", &raw.retention.receipts),
         memory_bytes: memory(raw, &mut wrong),
         min_rate: rate.unwrap_or_default(),
         header_timeout: wrong.span("limits.header_timeout", &limits.header_timeout),
         drain: wrong.span("limits.drain", &limits.drain),
-        connections: limits.connections.max(1),
+        crowd: crowd(raw, &mut wrong),
         workers: Workers {
             count: NonZeroUsize::new(limits.workers),
             memory_bytes: wrong.size("limits.worker_memory", &limits.worker_memory),
@@ -77,8 +80,15 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
             swap: raw.accept.swap,
             kdump: raw.accept.kdump,
             plain_http: raw.accept.plain_http,
+            without: Walls {
+                landlock: raw.accept.no_landlock,
+                seccomp: raw.accept.no_seccomp,
+                namespaces: raw.accept.no_namespaces,
+            },
         },
+        insecure_loopback: raw.allow_insecure_loopback,
         accept_all: false,
+        own: own(raw, &mut wrong),
         policy,
     };
     for origin in &raw.listen.cors_origins {
@@ -98,9 +108,6 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
 
 /// What the contract knows and this version cannot do yet: a refusal, never silence.
 fn unbuilt(raw: &Raw, wrong: &mut Complaints) {
-    if raw.listen.tls.is_some() {
-        wrong.say("listen.tls", "this version speaks no TLS: put a proxy in front of it");
-    }
     if raw.vault.store == "s3" {
         wrong.say("vault.store", "this version has no s3 store: use \"local\" or \"memory\"");
     }
@@ -115,12 +122,15 @@ fn notes(raw: &Raw) -> Vec<String> {
         }
     };
     note(raw.state.dir.is_some(), "state.dir: receipts are kept in memory in this version");
-    for name in raw.processors.keys() {
-        notes.push(format!("processors.{name}: this version has no processors of the operator's"));
+    for (name, tenant) in &raw.tenants {
+        let unsigned = !tenant.webhooks.is_empty() && tenant.webhook_secret_file.is_none();
+        let text = "without webhook_secret_file jobs cannot be told of: a webhook is refused";
+        note(unsigned, &format!("tenants.{name}.webhooks: {text}"));
     }
+    note(!raw.providers.is_empty(), "providers: this version has no connections");
     for (name, steps) in &raw.pipelines {
-        if let Some(step) = steps.iter().find(|step| !is_built(step)) {
-            notes.push(format!("pipelines.{name}: not offered, this version has no step {step}"));
+        if let Some(step) = steps.iter().find(|step| !is_built(raw, step)) {
+            notes.push(format!("pipelines.{name}: not offered, there is no step {step} here"));
         }
     }
     let mut note = |present: bool, text: &str| {
@@ -131,11 +141,22 @@ fn notes(raw: &Raw) -> Vec<String> {
     let log = raw.retention.log != "off";
     note(log, "retention.log: this version has no log of receipts, and publishes none");
     note(raw.vault.s3.is_some(), "vault.s3: this version has no s3 store");
-    note(
-        !raw.listen.trusted_proxies.is_empty(),
-        "listen.trusted_proxies: this version counts wrong keys by the address it sees",
-    );
     notes
+}
+
+fn tls(raw: &Raw) -> Option<TlsFiles> {
+    let tls = raw.listen.tls.as_ref()?;
+    Some(TlsFiles { cert_file: tls.cert_file.clone(), key_file: tls.key_file.clone() })
+}
+
+fn crowd(raw: &Raw, wrong: &mut Complaints) -> Crowd {
+    let networks = raw.listen.trusted_proxies.iter().filter_map(|text| {
+        let network = text.parse::<Network>();
+        network.map_err(|error| wrong.say("listen.trusted_proxies", error)).ok()
+    });
+    let proxies = Proxies::new(networks.collect());
+    let limits = &raw.limits;
+    Crowd { most: limits.connections.max(1), most_each: limits.connections_per_address, proxies }
 }
 
 fn memory(raw: &Raw, wrong: &mut Complaints) -> u64 {

@@ -51,13 +51,11 @@ impl Connect {
         Ok((view, revocation))
     }
 
-    /// Ends every connection of a tenant: for its erasure. Their tokens are unusable when this
-    /// returns; the providers are told in the background.
-    pub fn revoke_all(&self, tenant: TenantId) -> usize {
+    /// Ends every connection of a tenant: for its erasure, which destroys their keys next. Each
+    /// provider is told once; one that keeps silent holds nobody up for long.
+    pub async fn revoke_all(&self, tenant: TenantId) -> usize {
         let live = self.0.connections.live(Some(tenant));
-        for id in &live {
-            self.end_in_background(*id, Ending::Revoked);
-        }
+        join_all(live.iter().map(|id| self.end(*id, Ending::Revoked))).await;
         live.len()
     }
 

@@ -76,7 +76,7 @@ impl Connect {
         let lives = if refresh.is_some() { terms.ttl } else { terms.ttl.min(granted.lives) };
         let deadline = Deadline::fix(now, lives).map_err(|_| ProviderError::Nonsense)?;
         let keys = Arc::new(self.0.keys.create(terms.id.keys(), deadline)?);
-        self.0.nursery.enter(&keys).map_err(|_| ConnectError::Stopped)?;
+        self.0.nursery.enter(&keys, terms.tenant).map_err(|_| ConnectError::Stopped)?;
         let origin = Origin { keys, tenant: terms.tenant, region: terms.region, deadline };
         // From here on dropping the parts must not leave the keys behind.
         let guard = Unsealed { connect: self, origin: &origin, armed: true };

@@ -168,6 +168,12 @@ pub(super) fn expand(key: &[u8; 32], info: &[&[u8]], out: &mut [u8]) {
 /// Stack the derivations use at most, bytes, with margin: a test looks for what they left.
 const STACK_BYTES: usize = 16 << 10;
 
+/// Overwrites the stack that the cipher of a record used: in Rust it keeps round keys there, where
+/// it has no register for them, and without optimisation many copies.
+pub(super) fn wipe_record_stack() {
+    zeroize_stack::<{ 64 << 10 }>();
+}
+
 /// Overwrites the stack that a cipher used: it may leave the last block it had in hand there.
 /// Shallow, and fast enough to follow every run.
 #[inline(never)]

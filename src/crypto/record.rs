@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 use crate::entropy::Entropy;
 use crate::file::TenantId;
 
-use super::aead::Implementation;
-use super::derive::InputKey;
+use super::aead::{CipherError, Implementation};
+use super::derive::{InputKey, wipe_record_stack};
 use super::header::Header;
 use super::layout::{CHUNK_BYTES, COMMITMENT_BYTES, Layout, PREFIX_BYTES, sealed_len};
 use super::open::{Listed, OpenError, Opener};
@@ -56,14 +56,22 @@ pub fn seal_record(
     // Made to measure: a vector that grew would leave plaintext behind.
     let mut sealed = Vec::with_capacity(sealed_len(plaintext.len() as u64) as usize);
     sealed.extend_from_slice(sealer.prefix());
-    let (full, last) = plaintext.as_chunks::<CHUNK_BYTES>();
+    let done = seal_chunks(&mut sealer, plaintext, &mut sealed);
+    wipe_record_stack();
+    done?;
+    Ok(SealedRecord { sealed: sealed.into_boxed_slice(), end: sealer.end() })
+}
+
+#[inline(never)]
+fn seal_chunks(sealer: &mut Sealer, plain: &[u8], sealed: &mut Vec<u8>) -> Result<(), CipherError> {
+    let (full, last) = plain.as_chunks::<CHUNK_BYTES>();
     for chunk in full.iter().map(|chunk| &chunk[..]).chain([last]) {
         let at = sealed.len();
         sealed.extend_from_slice(chunk);
         let tag = sealer.seal_chunk(&mut sealed[at..])?;
         sealed.extend_from_slice(&tag);
     }
-    Ok(SealedRecord { sealed: sealed.into_boxed_slice(), end: sealer.end() })
+    Ok(())
 }
 
 /// Opens a whole segment whose commitment is known.
@@ -83,7 +91,8 @@ pub fn open_record(
     let listed = Listed { header, commitment, layout };
     let opener = Opener::with(Implementation::SMALL, listed, tenant, input_key, prefix)?;
     let mut plaintext = Zeroizing::new(body.to_vec());
-    let len = opener.open_chunks(0..layout.chunks(), &mut plaintext)?;
-    plaintext.truncate(len);
+    let opened = opener.open_chunks(0..layout.chunks(), &mut plaintext);
+    wipe_record_stack();
+    plaintext.truncate(opened?);
     Ok(plaintext)
 }

@@ -12,11 +12,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub(super) fn moved(&self, bytes: u64) {
+    /// So many bytes were handed on.
+    pub fn moved(&self, bytes: u64) {
         self.moved.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn waits_for_us(&self, waits: bool) {
+    /// Whether it is our own side that is waited for.
+    pub fn waits_for_us(&self, waits: bool) {
         self.waits_for_us.store(waits, Ordering::Relaxed);
     }
 

@@ -13,6 +13,9 @@ const SHORT: Duration = Duration::from_secs(300);
 /// Up to this the buckets are 60 s long, above it 900 s.
 const FINE: Duration = Duration::from_secs(75 * 60);
 
+/// Two readings of two clocks are never of one moment; a step of a clock is longer than this.
+pub const BETWEEN_READINGS: Duration = Duration::from_millis(50);
+
 /// A life under one second or over [`MAX_TTL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a ttl is between 1s and 23h30m")]
@@ -93,6 +96,22 @@ impl Deadline {
             boot: self.boot.min(now.boot.plus(ttl)),
             ..self
         }
+    }
+
+    /// This deadline, or the end of its bucket's key where that comes first: the wall clock was set
+    /// back since the bucket began. The moment shown then is the true one, and not rounded.
+    #[must_use]
+    pub fn no_later_than(self, bucket: Self, now: Now) -> Self {
+        if self.boot.since(bucket.boot) > BETWEEN_READINGS {
+            return self.shortened(now, now.boot.until(bucket.boot));
+        }
+        Self { wall: self.wall.min(bucket.wall), boot: self.boot.min(bucket.boot), ..self }
+    }
+
+    /// Whether it comes together with the end of its bucket's key.
+    #[must_use]
+    pub fn ends_with(self, bucket: Self) -> bool {
+        self.wall >= bucket.wall && bucket.boot.since(self.boot) <= BETWEEN_READINGS
     }
 
     /// The moment shown to the client.

@@ -6,9 +6,8 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::caller::Caller;
+use super::caller::{Caller, Need};
 use super::guard::json;
-use super::query::Query;
 use super::{Gate, Problem};
 use crate::wire;
 
@@ -25,8 +24,7 @@ pub(super) async fn processors(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::AnyRole, &[])?;
     let shown = |about: &crate::process::Description| wire::Processor {
         name: about.name.clone(),
         media_types: about.media_types.clone(),
@@ -51,8 +49,7 @@ pub(super) async fn regions(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::AnyRole, &[])?;
     let policy = &caller.rules.policy;
     let regions = policy.regions.iter().map(|(name, region)| {
         let here = *name == policy.here;
@@ -81,8 +78,7 @@ pub(super) async fn whoami(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::AnyRole, &[])?;
     let (tenant, policy) = (&caller.tenant, &caller.rules.policy);
     let shown = wire::Whoami {
         tenant: caller.principal.tenant().to_owned(),
@@ -112,9 +108,7 @@ pub(super) async fn status(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.ops)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Ops, &[])?;
     let (census, about) = (gate.pipeline.census(), &gate.about);
     let epochs = gate.pipeline.keys.epochs_held();
     let shown = wire::Status {

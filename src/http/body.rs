@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use http::{Version, header};
 use http_body::{Frame, SizeHint};
 
@@ -16,8 +16,7 @@ use super::accept::Peer;
 use super::socket::CutMark;
 use crate::body::{BodyError, ByteStream};
 use crate::clock::{Clock, within};
-use crate::deliver::Delivery;
-use crate::table::Cut;
+use crate::deliver::{Delivery, Export, Outflow};
 
 /// A request's body as a stream; nothing of it is read before the stream is first polled.
 pub(super) fn incoming(body: Body) -> ByteStream {
@@ -52,26 +51,40 @@ pub(super) async fn small(body: Body, most: u64, clock: &dyn Clock) -> Result<Ve
 /// How long a small body may take.
 const SMALL_WITHIN: Duration = Duration::from_secs(10);
 
-/// A delivery as a response's body. If it breaks over HTTP/1.1, the connection is ended without
+/// What flows out as a response's body. If it breaks over HTTP/1.1, the connection is ended without
 /// lingering; over HTTP/2 its stream is reset.
-pub(super) struct Outgoing {
-    delivery: Delivery,
+pub(super) struct Outgoing<O> {
+    flow: O,
     cut: Option<CutMark>,
 }
 
-impl Outgoing {
-    /// The body, watched over until it has left.
-    pub fn body(gate: &Gate, delivery: Delivery, cut: Cut, to: &Recipient) -> Body {
-        let Some(peer) = &to.peer else {
-            return Body::new(Self { delivery, cut: None });
-        };
-        gate.watch.enroll(&delivery.progress(), cut, peer.kill.clone(), gate.clock.now().boot);
-        let one = to.version <= Version::HTTP_11;
-        let cut = one.then(|| peer.cut.clone());
+impl Outgoing<Delivery> {
+    /// A file's bytes, watched over until they have left.
+    pub fn body(gate: &Gate, delivery: Delivery, to: &Recipient) -> Body {
         // On a connection that carries one response at a time, what comes next tells whether this
         // one arrived.
-        let delivery = if one { delivery.confirmed_by(peer.unconfirmed.clone()) } else { delivery };
-        Body::new(Self { delivery, cut })
+        let delivery = match &to.peer {
+            Some(peer) if to.is_one() => delivery.confirmed_by(peer.unconfirmed.clone()),
+            Some(_) | None => delivery,
+        };
+        Outgoing::watched(gate, delivery, to)
+    }
+}
+
+impl Outgoing<Export> {
+    /// An export, watched over until it has left.
+    pub fn export(gate: &Gate, export: Export, to: &Recipient) -> Body {
+        Outgoing::watched(gate, export, to)
+    }
+}
+
+impl<O: Outflow + 'static> Outgoing<O> {
+    fn watched(gate: &Gate, flow: O, to: &Recipient) -> Body {
+        let Some(peer) = &to.peer else { return Body::new(Self { flow, cut: None }) };
+        let now = gate.clock.now().boot;
+        gate.watch.enroll(&flow.progress(), flow.lifeline(), peer.kill.clone(), now);
+        let cut = to.is_one().then(|| peer.cut.clone());
+        Body::new(Self { flow, cut })
     }
 }
 
@@ -86,9 +99,14 @@ impl Recipient {
         let peer = request.extensions().get::<Peer>().cloned();
         Self { peer, version: request.version() }
     }
+
+    /// Whether its connection carries one response at a time.
+    fn is_one(&self) -> bool {
+        self.version <= Version::HTTP_11
+    }
 }
 
-impl http_body::Body for Outgoing {
+impl<O: Outflow> http_body::Body for Outgoing<O> {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -96,7 +114,7 @@ impl http_body::Body for Outgoing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let next = Pin::new(&mut self.delivery).poll_next(cx);
+        let next = Pin::new(&mut self.flow).poll_next(cx);
         if let (Poll::Ready(Some(Err(_))), Some(cut)) = (&next, &self.cut) {
             cut.set();
         }
@@ -104,10 +122,10 @@ impl http_body::Body for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.delivery.left() == Some(0)
+        self.flow.left() == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.delivery.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.flow.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

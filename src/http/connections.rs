@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use super::caller::Caller;
+use super::caller::{Caller, Need};
 use super::content::insert;
 use super::guard::{json, stopping};
 use super::query::{Query, number, ttl};
@@ -20,6 +20,7 @@ use crate::intake::clean;
 use crate::policy::Ask;
 use crate::problem::Slug;
 use crate::provider::{Access, Item, Service};
+use crate::receipt::{Action, Object};
 use crate::table::{Connection, ConnectionId, Ending, Outcome, Standing};
 use crate::wire;
 
@@ -50,9 +51,7 @@ pub(super) async fn create(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.connector)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Connector, &[])?;
     stopping(&gate)?;
     let attempt = replay::attempt(&gate, &caller, &request)?;
     let (head, body) = request.into_parts();
@@ -69,9 +68,10 @@ pub(super) async fn create(
     };
     let asked: wire::NewConnection = parsed(&bytes)?;
     let made = gate.connect.begin(wish(&caller, asked, &head)?)?;
+    caller.note(&gate, Action::ConnectionCreate, Some(object(made.terms.id)));
     if let Some(running) = running {
         let files = vec![made.terms.id.keys()];
-        running.settle(Outcome { fingerprint, files, several: false });
+        running.settle(Outcome { fingerprint, files, several: false, job: None });
     }
     created(&gate, &made)
 }
@@ -162,9 +162,7 @@ pub(super) async fn list(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.connector)?;
-    let query = Query::parse(request.uri(), &["limit", "cursor"])?;
-    caller.throttle(&gate)?;
+    let query = caller.admit(&gate, request.uri(), Need::Connector, &["limit", "cursor"])?;
     let cursor = match query.get("cursor").map(number) {
         None => None,
         Some(Some(cursor)) => Some(cursor),
@@ -204,9 +202,7 @@ pub(super) async fn show(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.connector)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Connector, &[])?;
     let found = gate.connect.find(known(&id)?, caller.tenant_id())?;
     Ok(json(StatusCode::OK, &view(&gate, &found)))
 }
@@ -234,15 +230,14 @@ pub(super) async fn confirm(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.connector)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Connector, &[])?;
     let id = known(&id)?;
     gate.connect.find(id, caller.tenant_id())?;
     let bytes = body::small(request.into_body(), MOST_JSON, &*gate.clock).await?;
     let asked: wire::Confirm = parsed(&bytes)?;
     let (code, subject) = (asked.code.trim(), asked.subject.as_deref());
     let confirmed = gate.connect.confirm(id, caller.tenant_id(), code, subject).await?;
+    caller.note(&gate, Action::ConnectionConfirm, Some(object(id)));
     Ok(json(StatusCode::OK, &view(&gate, &confirmed)))
 }
 
@@ -264,10 +259,9 @@ pub(super) async fn delete(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.connector)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::ConnectorForgets, &[])?;
     let (ended, revocation) = gate.connect.revoke(known(&id)?, caller.tenant_id()).await?;
+    caller.note(&gate, Action::ConnectionRevoke, Some(object(ended.terms.id)));
     let ended = wire::ConnectionEnded {
         id: ended.terms.id.to_string(),
         state: state(&ended),
@@ -304,9 +298,12 @@ pub(super) async fn items(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.connector)?;
-    let query = Query::parse(request.uri(), &["folder", "cursor", "limit", "subject"])?;
-    caller.throttle(&gate)?;
+    let query = caller.admit(
+        &gate,
+        request.uri(),
+        Need::Connector,
+        &["folder", "cursor", "limit", "subject"],
+    )?;
     let browse = Browse {
         folder: query.get("folder").filter(|folder| !folder.is_empty()),
         cursor: query.get("cursor"),
@@ -320,6 +317,10 @@ pub(super) async fn items(
 
 fn known(id: &str) -> Result<ConnectionId, Problem> {
     id.parse().map_err(|_| Slug::NotFound.into())
+}
+
+const fn object(id: ConnectionId) -> Object {
+    Object::new("conn", *id.as_bytes())
 }
 
 fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {

@@ -8,20 +8,21 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::body::{Outgoing, Recipient};
-use super::caller::Caller;
+use super::caller::{Caller, Need};
 use super::files::find;
-use super::query::Query;
 use super::segment::Segment;
 use super::{Gate, Problem, disposition};
 use crate::deliver::{Conditions, Selection};
 use crate::problem::Slug;
+use crate::receipt::Action;
 use crate::table::LiveFile;
 use crate::vault::Record;
 
 /// The bytes of a file.
 ///
-/// One `Range` is honoured, several give the whole file. A file with `downloads` answers with
-/// `Dayfly-Claim`: a delivery that breaks may be continued for 60 s with that header and a Range.
+/// One `Range` is honoured, several give the whole file. A file with `downloads`, or a grant,
+/// answers with `Dayfly-Claim`: a delivery that breaks may be continued for 60 s with that header
+/// and a Range.
 #[utoipa::path(
     get,
     path = "/v1/files/{id}/content",
@@ -51,9 +52,8 @@ pub(super) async fn read(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Download, &[])?;
+    let granted = caller.downloads_of(&id)?;
     let file = find(&gate, &caller, &id)?;
     let record = gate.pipeline.record(&file)?;
     let headers = request.headers();
@@ -79,18 +79,19 @@ pub(super) async fn read(
         return Ok(response);
     }
     let continued = headers.get("dayfly-claim").and_then(|value| value.to_str().ok());
-    let delivered = gate.pipeline.deliver(&file, range, continued);
+    let delivered = gate.pipeline.deliver_under(&file, range, continued, granted);
     let (delivery, claim) = match delivered {
         Err(crate::pipeline::PipelineError::Downloaded) => {
             return Err(Problem::gone(file.id, crate::file::Reason::Downloaded));
         }
         other => other?,
     };
+    caller.note(&gate, Action::FileRead, Some(file.id.into()));
     if let Some(claim) = claim {
         insert(response.headers_mut(), HeaderName::from_static("dayfly-claim"), &claim);
     }
     let to = Recipient::of(&request);
-    *response.body_mut() = Outgoing::body(&gate, delivery, file.cut.clone(), &to);
+    *response.body_mut() = Outgoing::body(&gate, delivery, &to);
     Ok(response)
 }
 

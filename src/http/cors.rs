@@ -33,6 +33,7 @@ pub(super) fn layer(gate: &Arc<Gate>) -> CorsLayer {
             header::IF_MATCH,
             header::IF_NONE_MATCH,
             ours("idempotency-key"),
+            ours("last-event-id"),
             ours("want-repr-digest"),
             ours("repr-digest"),
             ours("content-digest"),

@@ -8,22 +8,20 @@ use axum::response::Response;
 use data_encoding::HEXLOWER;
 use http::StatusCode;
 
-use super::caller::Caller;
+use super::caller::{Caller, Need};
 use super::guard::json;
-use super::query::{Query, number, ttl};
+use super::query::ttl;
 use super::segment::Segment;
 use super::{Gate, Problem, body};
 use crate::file::{FileId, Reason};
 use crate::problem::Slug;
-use crate::receipt::Receipt;
+use crate::receipt::{Action, Receipt};
 use crate::store::Answer;
 use crate::table::LiveFile;
 use crate::wire;
 
 /// The longest JSON body, bytes.
 const MOST_JSON: u64 = 16 << 10;
-const MOST_LISTED: u64 = 1000;
-const LISTED: u64 = 100;
 
 /// Your live files, newest first.
 #[utoipa::path(
@@ -42,24 +40,9 @@ pub(super) async fn list(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    let query = Query::parse(request.uri(), &["limit", "cursor"])?;
-    caller.throttle(&gate)?;
-    let limit = match query.get("limit").map(number) {
-        None => LISTED,
-        Some(Some(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
-        Some(_) => {
-            return Err(Problem::because(Slug::BadRequest, "limit is a number from 1 to 1000."));
-        }
-    };
-    let cursor = match query.get("cursor").map(number) {
-        None => None,
-        Some(Some(cursor)) => Some(cursor),
-        Some(None) => {
-            return Err(Problem::because(Slug::BadRequest, "cursor is not one of a list's."));
-        }
-    };
-    let (files, next) = gate.pipeline.list(caller.tenant_id(), cursor, limit as usize);
+    let query = caller.admit(&gate, request.uri(), Need::Client, &["limit", "cursor"])?;
+    let (cursor, limit) = query.page()?;
+    let (files, next) = gate.pipeline.list(caller.tenant_id(), cursor, limit);
     // A file that dies between the listing and the look at its record is simply not shown.
     let shown = files.iter().filter(|file| !is_used_up(file));
     let files = shown.filter_map(|file| view(&gate, file).ok()).collect();
@@ -86,9 +69,7 @@ pub(super) async fn show(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Client, &[])?;
     let file = usable(&gate, &caller, &id).await?;
     Ok(json(StatusCode::OK, &view(&gate, &file)?))
 }
@@ -114,12 +95,11 @@ pub(super) async fn shorten(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Client, &[])?;
     let file = usable(&gate, &caller, &id).await?;
     let asked: wire::Shorten = read_json(&gate, request.into_body()).await?;
     gate.pipeline.shorten(&file, ttl(&asked.ttl)?)?;
+    caller.note(&gate, Action::FileShorten, Some(file.id.into()));
     Ok(json(StatusCode::OK, &view(&gate, &file)?))
 }
 
@@ -144,12 +124,13 @@ pub(super) async fn delete(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::ClientForgets, &[])?;
     let id: FileId = id.parse().map_err(|_| Slug::NotFound)?;
     let receipt = match gate.pipeline.find(id, caller.tenant_id()) {
-        Some(file) => gate.pipeline.delete(&file),
+        Some(file) => {
+            caller.note(&gate, Action::FileDelete, Some(id.into()));
+            gate.pipeline.delete(&file)
+        }
         None => gate.pipeline.receipt(id, caller.tenant_id()),
     };
     let receipt = receipt.ok_or(Slug::NotFound)?;
@@ -177,9 +158,7 @@ pub(super) async fn receipt(
     Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client || roles.owner || roles.auditor)?;
-    Query::parse(request.uri(), &[])?;
-    caller.throttle(&gate)?;
+    caller.admit(&gate, request.uri(), Need::Receipts, &[])?;
     let id: FileId = id.parse().map_err(|_| Slug::NotFound)?;
     // Looking for the file first ends it if it is due or used up: its receipt is then final.
     drop(usable(&gate, &caller, &id.to_string()).await);
@@ -201,7 +180,11 @@ pub(super) fn find(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFil
 
 /// As [`find`], for all but the delivery that may go on. A file whose downloads have all left is
 /// gone: a client that stays connected and silent for as long as is waited here has everything.
-async fn usable(gate: &Gate, caller: &Caller, id: &str) -> Result<Arc<LiveFile>, Problem> {
+pub(super) async fn usable(
+    gate: &Gate,
+    caller: &Caller,
+    id: &str,
+) -> Result<Arc<LiveFile>, Problem> {
     let file = find(gate, caller, id)?;
     let Some(claims) = file.claims.as_ref().filter(|claims| claims.are_used_up()) else {
         return Ok(file);
@@ -240,10 +223,11 @@ pub(super) fn view(gate: &Gate, file: &Arc<LiveFile>) -> Result<wire::File, Prob
             content: format!("/v1/files/{}/content", file.id),
             receipt: format!("/v1/receipts/{}", file.id),
         },
+        job: None,
     })
 }
 
-fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
+pub(super) fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
     let roles = caller.principal.roles();
     let salt = (roles.client || roles.owner).then(|| HEXLOWER.encode(&receipt.commitment_salt));
     let proof = receipt.destroyed.as_deref();
@@ -276,9 +260,16 @@ fn shown(gate: &Gate, caller: &Caller, receipt: &Receipt) -> wire::Receipt {
     }
 }
 
-async fn read_json<T: serde::de::DeserializeOwned>(gate: &Gate, body: Body) -> Result<T, Problem> {
-    let bytes = body::small(body, MOST_JSON, &*gate.clock).await?;
-    serde_json::from_slice(&bytes).map_err(|_| {
+/// A small body as the JSON object a request takes.
+pub(super) async fn read_json<T>(gate: &Gate, body: Body) -> Result<T, Problem>
+where
+    T: serde::de::DeserializeOwned,
+{
+    from_json(&body::small(body, MOST_JSON, &*gate.clock).await?)
+}
+
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|_| {
         Problem::because(Slug::BadRequest, "The body is not the JSON object this request takes.")
     })
 }

@@ -1,6 +1,5 @@
 //! What every request passes on its way in, and every response on its way out.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +13,15 @@ use http_body::Body;
 use super::accept::Peer;
 use super::caller::Caller;
 use super::leftover::Leftover;
-use super::{Gate, Problem, consent, query};
-use crate::entropy::random;
+use super::neighbour::Neighbour;
+use super::{Gate, Problem, Rules, consent, query};
+use crate::entropy::{Entropy, random};
 use crate::metrics;
-use crate::policy::Presented;
+use crate::policy::{Presented, PresentedGrant};
 use crate::problem::Slug;
 
-/// Outermost: gives the request its id, refuses credentials in URLs, renders problems, and sets
-/// the headers that every response carries.
+/// Outermost: gives the request its id, renders problems, and sets the headers that every response
+/// carries.
 pub(super) async fn finished(
     State(gate): State<Arc<Gate>>,
     request: Request,
@@ -29,21 +29,22 @@ pub(super) async fn finished(
 ) -> Response {
     gate.pipeline.wake().await;
     let began = gate.clock.now().boot;
-    let id = request_id(&gate);
+    let id = request_id(&*gate.entropy);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let one = request.version() <= Version::HTTP_11;
+    // A browser asks before it sends: it is to hear the refusal itself, not of a failed question.
+    let preflight = request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let has_body = !request.body().is_end_stream();
     let as_page = consent::wants_page(&request);
     let leftover = Leftover::default();
     let request = if one { request } else { request.map(|body| leftover.lend(body)) };
-    let mut response = if query::holds_credential(request.uri()) {
-        Problem::new(Slug::TokenInUrl).into_response()
-    } else if request.version() == Version::HTTP_11 && !has_one_host(&request) {
-        let detail = "An HTTP/1.1 request has one Host (RFC 9112, section 3.2).";
-        Problem::because(Slug::BadRequest, detail).into_response()
-    } else {
-        next.run(request).await
+    let mut response = match addressed(&request) {
+        // The layer below would answer any OPTIONS by itself.
+        Err(problem) if *request.method() == Method::OPTIONS && !preflight => {
+            problem.into_response()
+        }
+        Err(_) | Ok(()) => next.run(request).await,
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         metrics::count_by(metrics::PROBLEMS, "slug", problem.slug().as_str());
@@ -80,6 +81,25 @@ pub(super) async fn finished(
     response
 }
 
+/// Refuses what no address may be, credentials above all. Inside CORS, so that a page can read why.
+pub(super) async fn well_addressed(request: Request, next: Next) -> Response {
+    match addressed(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn addressed(request: &Request) -> Result<(), Problem> {
+    if query::holds_credential(request.uri()) {
+        return Err(Slug::TokenInUrl.into());
+    }
+    if request.version() == Version::HTTP_11 && !has_one_host(request) {
+        let detail = "An HTTP/1.1 request has one Host (RFC 9112, section 3.2).";
+        return Err(Problem::because(Slug::BadRequest, detail));
+    }
+    Ok(())
+}
+
 fn has_one_host(request: &Request) -> bool {
     request.headers().get_all(header::HOST).iter().count() == 1
 }
@@ -96,7 +116,7 @@ fn log(id: &str, method: &Method, route: Option<&str>, status: u16, took: Durati
     }
 }
 
-/// Lets in who shows a valid key, and anybody to what needs none.
+/// Lets in who shows a valid key or grant, and anybody to what needs none.
 pub(super) async fn authenticated(
     State(gate): State<Arc<Gate>>,
     mut request: Request,
@@ -106,25 +126,19 @@ pub(super) async fn authenticated(
         return next.run(request).await;
     }
     let from = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+    let from = from.map(|peer| Neighbour::of(gate.proxies.client(peer, request.headers())));
     let rules = gate.rules.load_full();
     let now = gate.clock.now();
-    let principal = bearer(&request)
-        .and_then(Presented::parse)
-        .and_then(|presented| rules.policy.authenticate(&presented, now.wall));
-    let caller = principal.and_then(|principal| Caller::new(principal, rules));
-    let Some(caller) = caller else {
+    let Some(caller) = caller(&gate, &request, rules) else {
         // A good key is never kept waiting for the bad ones of others behind the same address.
-        if !from.is_none_or(|from: IpAddr| gate.throttle.may_fail(from, now.boot)) {
+        if !from.is_none_or(|from| gate.throttle.may_fail(from, now.boot)) {
             return Problem::later(Slug::RateLimited, 10).into_response();
         }
-        let challenge = HeaderValue::from_static("Bearer");
-        return Problem::new(Slug::Unauthenticated)
-            .with(header::WWW_AUTHENTICATE, challenge)
-            .into_response();
+        return Problem::unauthenticated().into_response();
     };
     // Only what creates something accepts it, and its handler looks at it again.
-    let path = request.uri().path();
-    let creates = request.method() == Method::POST && CREATING.contains(&path);
+    let creates = request.method() == Method::POST
+        && matches!(request.uri().path(), "/v1/files" | "/v1/jobs" | "/v1/connections");
     if request.headers().contains_key("idempotency-key") && !creates {
         return Problem::new(Slug::IdempotencyUnsupported).into_response();
     }
@@ -132,8 +146,20 @@ pub(super) async fn authenticated(
     next.run(request).await
 }
 
-/// What `Idempotency-Key` has a meaning for, with POST.
-const CREATING: [&str; 2] = ["/v1/files", "/v1/connections"];
+/// Whoever shows a key, or a grant whose key stands behind it.
+fn caller(gate: &Gate, request: &Request, rules: Arc<Rules>) -> Option<Caller> {
+    let (token, now) = (bearer(request)?, gate.clock.now().wall);
+    let Some(presented) = PresentedGrant::parse(token) else {
+        let principal = rules.policy.authenticate(&Presented::parse(token)?, now)?;
+        return Caller::new(principal, rules);
+    };
+    let claim = request.headers().get("dayfly-claim").and_then(|value| value.to_str().ok());
+    let grant = gate.grants.authenticate(&presented, claim)?;
+    if !rules.policy.stands_behind(&grant.key, now) {
+        return None;
+    }
+    Caller::bearing(grant, rules)
+}
 
 fn bearer(request: &Request) -> Option<&str> {
     let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
@@ -160,9 +186,9 @@ pub(super) async fn wrong_method() -> Problem {
     Problem::new(Slug::MethodNotAllowed)
 }
 
-fn request_id(gate: &Gate) -> String {
-    // An id only tells requests apart: without entropy they are all alike, and still served.
-    let bytes = random::<10>(&*gate.entropy).unwrap_or_default();
+/// An id only tells requests apart: without entropy they are all alike, and still served.
+pub fn request_id(entropy: &dyn Entropy) -> String {
+    let bytes = random::<10>(entropy).unwrap_or_default();
     format!("req_{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
 }
 

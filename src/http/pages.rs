@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, header};
 
+use super::query::Query;
 use super::segment::Segment;
 use super::{Gate, Problem, guard};
 use crate::problem::Slug;
@@ -31,22 +32,34 @@ fn html(page: String) -> Response {
 /// This API as OpenAPI 3.1.
 #[utoipa::path(get, path = "/openapi.json", tag = "pages",
     responses((status = 200, description = "The document", content_type = "application/json")))]
-pub(super) async fn openapi(State(_): State<Arc<Gate>>) -> Response {
-    guard::json(http::StatusCode::OK, document())
+pub(super) async fn openapi(
+    State(_): State<Arc<Gate>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    Query::parse(request.uri(), &[])?;
+    Ok(guard::json(http::StatusCode::OK, document()))
 }
 
 /// This API to read.
 #[utoipa::path(get, path = "/docs", tag = "pages",
     responses((status = 200, description = "The page", content_type = "text/html")))]
-pub(super) async fn docs(State(_): State<Arc<Gate>>) -> Response {
-    html(PAGE.get_or_init(|| web::docs_page(document())).clone())
+pub(super) async fn docs(
+    State(_): State<Arc<Gate>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    Query::parse(request.uri(), &[])?;
+    Ok(html(PAGE.get_or_init(|| web::docs_page(document())).clone()))
 }
 
 /// Every way Dayfly says no.
 #[utoipa::path(get, path = "/problems", tag = "pages",
     responses((status = 200, description = "The page", content_type = "text/html")))]
-pub(super) async fn problems(State(_): State<Arc<Gate>>) -> Response {
-    html(web::problems_page())
+pub(super) async fn problems(
+    State(_): State<Arc<Gate>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    Query::parse(request.uri(), &[])?;
+    Ok(html(web::problems_page()))
 }
 
 /// What one problem means, and what to do.
@@ -59,7 +72,9 @@ pub(super) async fn problems(State(_): State<Arc<Gate>>) -> Response {
 pub(super) async fn problem(
     State(_): State<Arc<Gate>>,
     Segment(slug): Segment,
+    request: Request,
 ) -> Result<Response, Problem> {
+    Query::parse(request.uri(), &[])?;
     let slug = Slug::parse(&slug).ok_or(Slug::NotFound)?;
     Ok(html(web::problem_page(slug)))
 }
@@ -67,10 +82,14 @@ pub(super) async fn problem(
 /// How the pages look.
 #[utoipa::path(get, path = "/assets/dayfly.css", tag = "pages",
     responses((status = 200, description = "The stylesheet", content_type = "text/css")))]
-pub(super) async fn stylesheet(State(_): State<Arc<Gate>>) -> Response {
+pub(super) async fn stylesheet(
+    State(_): State<Arc<Gate>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    Query::parse(request.uri(), &[])?;
     let headers: [(HeaderName, &str); 2] = [
         (header::CONTENT_TYPE, "text/css; charset=utf-8"),
         (header::CACHE_CONTROL, "public, max-age=3600"),
     ];
-    (headers, web::STYLESHEET).into_response()
+    Ok((headers, web::STYLESHEET).into_response())
 }

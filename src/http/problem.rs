@@ -59,6 +59,13 @@ impl Problem {
         self.with(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
+    /// No valid key or grant.
+    #[must_use]
+    pub fn unauthenticated() -> Self {
+        let challenge = HeaderValue::from_static("Bearer");
+        Self::new(Slug::Unauthenticated).with(header::WWW_AUTHENTICATE, challenge)
+    }
+
     /// A file that was and is no more.
     #[must_use]
     pub fn gone(file: FileId, reason: Reason) -> Self {
@@ -79,8 +86,21 @@ impl Problem {
         Self::new(slug).retry_after(seconds)
     }
 
+    /// The same as a part of a job, which no single request has failed.
+    #[must_use]
+    pub fn of_job(&self) -> wire::JobProblem {
+        wire::JobProblem {
+            kind: format!("/problems/{}", self.slug.as_str()),
+            title: self.slug.title(),
+            status: self.slug.status(),
+            detail: self.detail.clone().into_owned(),
+            receipt: self.receipt.map(|file| format!("/v1/receipts/{file}")),
+        }
+    }
+
     /// The document, once the request's id is known.
-    pub(super) fn render(self, request_id: &str) -> Response {
+    #[must_use]
+    pub fn render(self, request_id: &str) -> Response {
         let document = wire::Problem {
             kind: format!("/problems/{}", self.slug.as_str()),
             title: self.slug.title(),
@@ -127,6 +147,15 @@ impl From<PipelineError> for Problem {
             PipelineError::Expired => Self::new(Slug::Expired),
             PipelineError::Stopped => Self::later(Slug::ShuttingDown, 30),
             PipelineError::Downloaded => Self::new(Slug::Downloaded),
+            PipelineError::GrantSpent => Self::unauthenticated(),
+            PipelineError::Suspended => Self::new(Slug::Suspended),
+            PipelineError::Erased => Self::new(Slug::Erased),
+            PipelineError::Lost(file, reason) => Self::gone(file, reason),
+            PipelineError::TooManyJobs => Self::because(
+                Slug::QuotaExceeded,
+                "As many of the tenant's jobs as there may be have not ended yet.",
+            )
+            .retry_after(60),
         }
     }
 }

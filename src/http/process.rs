@@ -8,7 +8,7 @@ use futures_util::stream;
 use http::{HeaderName, HeaderValue, header};
 
 use super::body::{Outgoing, Recipient, declared, incoming};
-use super::caller::Caller;
+use super::caller::{Caller, Need};
 use super::content::insert;
 use super::guard::stopping;
 use super::query::Query;
@@ -17,10 +17,11 @@ use super::upload::{elsewhere, expected};
 use super::{Gate, Problem};
 use crate::body::{BodyError, ByteStream};
 use crate::intake::{Digester, Parts, boundary};
-use crate::pipeline::Job;
+use crate::pipeline::Run;
 use crate::policy::Ask;
 use crate::problem::Slug;
 use crate::process::Password;
+use crate::receipt::Action;
 
 /// Runs steps on the body and answers with their result; nothing is left behind.
 ///
@@ -54,7 +55,7 @@ pub(super) async fn run(
     Segment(steps): Segment,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
+    caller.allow(&gate, Need::Client)?;
     let steps = caller.rules.steps.parse(&steps)?;
     let mut query = Query::any(request.uri());
     let region = query.take("region");
@@ -62,8 +63,7 @@ pub(super) async fn run(
     let plan = steps.prepare(&query.into_pairs(), password(&request)?.as_ref())?;
     let declared = declared(&request);
     let ask = Ask { region: region.as_deref(), ttl: None, declared_bytes: declared, steps: &names };
-    let decided = caller.rules.policy.decide(&caller.tenant, &ask);
-    let terms = decided.map_err(|refusal| elsewhere(refusal, &request))?;
+    let terms = caller.decide(&ask).map_err(|refusal| elsewhere(refusal, &request))?;
     let mut digester = Digester::default();
     digester.expect(expected(request.headers())?);
     if !gate.pipeline.has_quota(caller.tenant_id(), &terms, declared) {
@@ -71,13 +71,14 @@ pub(super) async fn run(
     }
     caller.throttle(&gate)?;
     stopping(&gate)?;
-    gate.pipeline.has_place(!plan.streams()).await?;
-    gate.pipeline.admit(declared).await?;
+    gate.pipeline.has_place(caller.tenant_id(), !plan.streams()).await?;
+    let _turn = gate.pipeline.admit(declared).await?;
     let to = Recipient::of(&request);
     let input = input(&gate, request)?;
-    let job = Job { input, digester, plan, steps: names };
-    let ran = gate.pipeline.run(caller.tenant_id(), &terms, job).await?;
-    let mut response = Response::new(Outgoing::body(&gate, ran.body, ran.cut, &to));
+    let run = Run { input, digester, plan, steps: names };
+    let ran = gate.pipeline.run(caller.tenant_id(), &terms, run).await?;
+    caller.note(&gate, Action::Process, Some(ran.id.into()));
+    let mut response = Response::new(Outgoing::body(&gate, ran.body, &to));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(ran.media_type));
     if let Some(bytes) = ran.bytes {
@@ -90,7 +91,7 @@ pub(super) async fn run(
     Ok(response)
 }
 
-fn password(request: &Request) -> Result<Option<Password>, Problem> {
+pub(super) fn password(request: &Request) -> Result<Option<Password>, Problem> {
     let Some(value) = request.headers().get("dayfly-password") else { return Ok(None) };
     let bytes = value.as_bytes().to_vec();
     let text = String::from_utf8(bytes)

@@ -13,6 +13,10 @@ use crate::problem::Slug;
 /// Parameters that other services take credentials in.
 const CREDENTIALS: [&str; 4] = ["key", "token", "api_key", "access_token"];
 
+/// Entries on a page of a list, at most and if nothing is said.
+const MOST_LISTED: u64 = 1000;
+const LISTED: u64 = 100;
+
 /// Decoded parameters of one request.
 pub(super) struct Query(Vec<(String, String)>);
 
@@ -40,6 +44,28 @@ impl Query {
 
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Where a list begins, and how much of it is asked for.
+    pub fn page(&self) -> Result<(Option<u64>, usize), Problem> {
+        let limit = match self.get("limit").map(number) {
+            None => LISTED,
+            Some(Some(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
+            Some(_) => {
+                return Err(Problem::because(
+                    Slug::BadRequest,
+                    "limit is a number from 1 to 1000.",
+                ));
+            }
+        };
+        let cursor = match self.get("cursor").map(number) {
+            None => None,
+            Some(Some(cursor)) => Some(cursor),
+            Some(None) => {
+                return Err(Problem::because(Slug::BadRequest, "cursor is not one of a list's."));
+            }
+        };
+        Ok((cursor, usize::try_from(limit).unwrap_or_default()))
     }
 
     /// Takes a parameter out; the rest belong to somebody else.

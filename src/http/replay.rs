@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 
 use super::caller::Caller;
 use super::files::find;
-use super::{Gate, Problem, upload};
+use super::{Gate, Problem, jobs, upload};
 use crate::body::ByteStream;
 use crate::intake::{Digester, Intake, Limits};
 use crate::policy::Terms;
@@ -43,6 +43,10 @@ pub(super) fn attempt(gate: &Gate, caller: &Caller, request: &Request) -> Result
     }
     let mut name = hmac::Context::with_key(&gate.fingerprint_key);
     absorb(&mut name, &[b"key", request.uri().path().as_bytes(), key]);
+    if let Some(grant) = caller.who().grant {
+        // What a key or another grant has made is nobody else's to see.
+        absorb(&mut name, &[b"grant", grant.as_bytes()]);
+    }
     let name = name.sign();
     let mut short = [0; 32];
     short.copy_from_slice(&name.as_ref()[..32]);
@@ -74,14 +78,6 @@ fn absorb(hash: &mut hmac::Context, parts: &[&[u8]]) {
     }
 }
 
-/// The fingerprint of a request whose body was read whole.
-pub(super) fn whole(mut head: hmac::Context, body: &[u8]) -> Fingerprint {
-    absorb(&mut head, &[body]);
-    let mut whole = [0; 32];
-    whole.copy_from_slice(&head.sign().as_ref()[..32]);
-    whole
-}
-
 /// One fingerprint for the fingerprints of all parts, in order.
 pub(super) fn join(gate: &Gate, parts: &[Fingerprint]) -> Fingerprint {
     let mut hash = hmac::Context::with_key(&gate.fingerprint_key);
@@ -90,6 +86,14 @@ pub(super) fn join(gate: &Gate, parts: &[Fingerprint]) -> Fingerprint {
     let mut joined = [0; 32];
     joined.copy_from_slice(&hash.sign().as_ref()[..32]);
     joined
+}
+
+/// The fingerprint of a request whose body is known whole.
+pub(super) fn whole(mut head: hmac::Context, body: &[u8]) -> Fingerprint {
+    absorb(&mut head, &[body]);
+    let mut found = [0; 32];
+    found.copy_from_slice(&head.sign().as_ref()[..32]);
+    found
 }
 
 /// Reads a body only to fingerprint it: nothing of it is kept, and the same limits hold.
@@ -125,9 +129,16 @@ pub(super) fn answer(
     if outcome.fingerprint != found {
         return Err(Slug::IdempotencyMismatch.into());
     }
+    if outcome.files.is_empty()
+        && let Some(id) = outcome.job
+    {
+        // A job that is not known any more has had its time.
+        let job = gate.pipeline.job(id, caller.tenant_id()).ok_or(Slug::Expired)?;
+        return Ok(jobs::accepted(gate, &job));
+    }
     let files: Result<Vec<_>, Problem> =
         outcome.files.iter().map(|id| find(gate, caller, &id.to_string())).collect();
-    upload::created(gate, &files?, outcome.several).map(|mut response| {
+    upload::created(gate, &files?, outcome.several, outcome.job).map(|mut response| {
         *response.status_mut() = StatusCode::CREATED;
         response
     })

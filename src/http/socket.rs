@@ -10,9 +10,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::accept::{Door, Peer};
+use super::frames::Frames;
+use super::tls::Stream;
 use crate::clock::{Clock, Sleep};
 use crate::deliver::Unconfirmed;
 use crate::intake::Pace;
@@ -32,13 +33,14 @@ impl CutMark {
     }
 }
 
-/// A client's TCP connection.
+/// A client's connection.
 pub(super) struct Socket {
-    tcp: TcpStream,
+    stream: Stream,
     clock: Arc<dyn Clock>,
     pace: Pace,
     cut: CutMark,
     unconfirmed: Unconfirmed,
+    frames: Frames,
     greeting: Option<Greeting>,
     farewell: Option<Farewell>,
 }
@@ -59,12 +61,13 @@ struct Farewell {
 }
 
 impl Socket {
-    pub fn new(tcp: TcpStream, clock: Arc<dyn Clock>, door: &Door, peer: &Peer) -> Self {
+    pub fn new(stream: Stream, clock: Arc<dyn Clock>, door: &Door, peer: &Peer) -> Self {
         let pace = Pace::new(clock.clone(), door.min_rate);
         let until = clock.sleep(door.header_timeout);
         let greeting = Some(Greeting { until, left: PREFACE_BYTES });
         let (cut, unconfirmed) = (peer.cut.clone(), peer.unconfirmed.clone());
-        Self { tcp, clock, pace, cut, unconfirmed, greeting, farewell: None }
+        let frames = Frames::new(clock.now().boot);
+        Self { stream, clock, pace, cut, unconfirmed, frames, greeting, farewell: None }
     }
 
     /// Whether the client is still within its time for its first bytes.
@@ -88,6 +91,7 @@ impl Socket {
                 // Whoever is answered has spoken.
                 self.greeting = None;
                 self.pace.moved(bytes);
+                self.frames.wrote(bytes);
                 Poll::Ready(Ok(bytes))
             }
             Poll::Ready(Err(error)) => {
@@ -110,11 +114,21 @@ impl AsyncRead for Socket {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
-        let result = Pin::new(&mut self.tcp).poll_read(cx, into);
+        let result = Pin::new(&mut self.stream).poll_read(cx, into);
         let read = into.filled().len() - before;
+        if read > 0 && !self.frames.is_over() {
+            let Self { frames, clock, .. } = &mut *self;
+            if !frames.read(&into.filled()[before..], || clock.now().boot) {
+                self.cut.set();
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+        }
         match &result {
-            // The next request, or a proper end.
+            // The next request, or a proper end. Many a client leaves TLS without its goodbye.
             Poll::Ready(Ok(())) => self.unconfirmed.confirm(),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.unconfirmed.confirm();
+            }
             Poll::Ready(Err(_)) => self.unconfirmed.deny(),
             Poll::Pending => {}
         }
@@ -131,7 +145,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(result, cx)
     }
 
@@ -140,7 +154,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.wrote(result, cx)
     }
 
@@ -149,14 +163,14 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     /// Closes our half, then reads on for a moment: a close with unread bytes would reset the
     /// connection, and the client would lose the answer that told it to stop.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        ready!(Pin::new(&mut this.tcp).poll_shutdown(cx))?;
+        ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
         let clock = &this.clock;
         let farewell = this.farewell.get_or_insert_with(|| Farewell {
             until: clock.sleep(DISCARD_FOR),
@@ -168,7 +182,8 @@ impl AsyncWrite for Socket {
                 return Poll::Ready(Ok(()));
             }
             let mut bytes = ReadBuf::uninit(&mut scratch);
-            match ready!(Pin::new(&mut this.tcp).poll_read(cx, &mut bytes)) {
+            // Below TLS: what is thrown away need not be opened.
+            match ready!(Pin::new(this.stream.tcp_mut()).poll_read(cx, &mut bytes)) {
                 Ok(()) if !bytes.filled().is_empty() => {
                     farewell.left = farewell.left.saturating_sub(bytes.filled().len());
                 }
@@ -191,7 +206,7 @@ impl Drop for Socket {
             self.unconfirmed.deny();
             // A reset throws away what the kernel has not sent yet. If it cannot be set the close
             // is an ordinary one, and the message still ends before its declared length.
-            let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO));
         } else {
             // Silence to the end, and no reset: it has arrived.
             self.unconfirmed.confirm();

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::neighbour::Neighbour;
 use crate::clock::Boot;
 use crate::file::TenantId;
 
@@ -25,13 +25,13 @@ struct Bucket {
 /// All buckets.
 #[derive(Default)]
 pub struct Throttle {
-    wrong_keys: Mutex<HashMap<IpAddr, Bucket>>,
+    wrong_keys: Mutex<HashMap<Neighbour, Bucket>>,
     requests: Mutex<HashMap<TenantId, Bucket>>,
 }
 
 impl Throttle {
     /// Whether this address may be told once more that its key is wrong, and counts it.
-    pub(super) fn may_fail(&self, from: IpAddr, now: Boot) -> bool {
+    pub(super) fn may_fail(&self, from: Neighbour, now: Boot) -> bool {
         let rate = WRONG_KEYS / FORGIVEN_AFTER.as_secs_f64();
         if level(&self.wrong_keys, from, rate, now, 0.0) >= WRONG_KEYS {
             return false;
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn wrong_keys_are_slowed_per_address_and_forgiven_with_time() {
         let throttle = Throttle::default();
-        let (one, two) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let [one, two] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(|at| Neighbour::of(at.into()));
         let now = Boot::from_start(Duration::from_secs(100));
         for _ in 0..WRONG_KEYS as u32 {
             assert!(throttle.may_fail(one, now));

@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 use super::body::{declared, incoming};
-use super::caller::Caller;
+use super::caller::{Caller, Need};
 use super::content::{digest_header, insert, joined};
 use super::files::view;
 use super::guard::{json, stopping};
@@ -17,11 +17,17 @@ use super::segment::Segment;
 use super::{Gate, Problem, disposition};
 use crate::clock::within;
 use crate::intake::{Algorithm, Digester, Expected, Parts, boundary, clean, declared_type};
-use crate::pipeline::{Sealed, Upload};
+use crate::job::JobId;
+use crate::pipeline::{Order, PipelineError, Sealed, Upload};
 use crate::policy::{Ask, Terms};
 use crate::problem::Slug;
-use crate::table::{LiveFile, Outcome};
+use crate::process::Recipe;
+use crate::receipt::Action;
+use crate::table::{LiveFile, Outcome, Use};
 use crate::wire;
+
+/// Why a job cannot have a file whose downloads are counted.
+pub(super) const COUNTED: &str = "A job on a file whose downloads are counted has to consume it.";
 
 const PARAMETERS: [&str; 5] = ["name", "ttl", "region", "downloads", "steps"];
 
@@ -37,6 +43,7 @@ const PARAMETERS: [&str; 5] = ["name", "ttl", "region", "downloads", "steps"];
         ("ttl" = Option<String>, Query, description = "`90s` to `23h30m`; rounded down"),
         ("region" = Option<String>, Query, description = "One of the tenant's"),
         ("downloads" = Option<u64>, Query, description = "Gone after so many downloads"),
+        ("steps" = Option<String>, Query, description = "Starts a job on it: `text`, `text+compress`"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition safe"),
         ("Want-Repr-Digest" = Option<String>, Header, description = "RFC 9530; sha-256, sha-512"),
         ("Repr-Digest" = Option<String>, Header, description = "Checked, else nothing is kept"),
@@ -106,6 +113,8 @@ struct Wish {
     downloads: Option<u64>,
     declared: Option<u64>,
     boundary: Option<String>,
+    /// What a job is to do with it.
+    recipe: Option<Recipe>,
 }
 
 async fn take(
@@ -114,8 +123,8 @@ async fn take(
     request: Request,
     path_name: Option<String>,
 ) -> Result<Response, Problem> {
-    caller.require(|roles| roles.client)?;
-    let wish = wish(caller, &request, path_name)?;
+    caller.allow(gate, Need::Upload)?;
+    let mut wish = wish(caller, &request, path_name)?;
     let digester = digester(caller, request.headers(), wish.boundary.is_some())?;
     let (tenant, declared) = (caller.tenant_id(), wish.declared);
     if !gate.pipeline.has_quota(tenant, &wish.terms, declared) {
@@ -123,8 +132,11 @@ async fn take(
     }
     caller.throttle(gate)?;
     stopping(gate)?;
+    if wish.recipe.is_some() {
+        gate.pipeline.has_room_for_jobs(tenant)?;
+    }
     let attempt = replay::attempt(gate, caller, &request)?;
-    gate.pipeline.admit(declared).await?;
+    let _turn = gate.pipeline.admit(declared).await?;
     match (attempt, wish.boundary.clone()) {
         (Attempt::Again(outcome), boundary) => {
             let found = fingerprint_again(gate, &wish, request, boundary).await?;
@@ -134,8 +146,11 @@ async fn take(
             // The first part's life runs while the others arrive: past its end nothing of the
             // request is left.
             let left = gate.pipeline.shortest_life(&wish.terms)?;
-            let all = several(gate, caller, &wish, request, boundary, attempt);
-            within(&*gate.clock, left, all).await.unwrap_or(Err(Slug::Expired.into()))
+            let era = gate.pipeline.enter(tenant)?;
+            let recipe = wish.recipe.take();
+            let all = several(gate, caller, (&wish, recipe), request, boundary, attempt);
+            let all = era.during(within(&*gate.clock, left, all)).await;
+            all.map_err(PipelineError::from)?.unwrap_or(Err(Slug::Expired.into()))
         }
         (attempt, None) => one(gate, caller, wish, request, digester, attempt).await,
     }
@@ -144,10 +159,6 @@ async fn take(
 /// Reads query and headers, and asks the policy.
 fn wish(caller: &Caller, request: &Request, path_name: Option<String>) -> Result<Wish, Problem> {
     let query = Query::parse(request.uri(), &PARAMETERS)?;
-    if query.get("steps").is_some() {
-        let detail = "This gateway runs no jobs yet: use POST /v1/process/{steps}.";
-        return Err(Problem::because(Slug::UnknownStep, detail));
-    }
     let content_type = text(request.headers(), &header::CONTENT_TYPE);
     let multipart = content_type.is_some_and(|kind| {
         kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")
@@ -161,17 +172,29 @@ fn wish(caller: &Caller, request: &Request, path_name: Option<String>) -> Result
     let asked_name = asked_name.or_else(|| disposition::read(request.headers()));
     let name = clean(asked_name.as_deref().unwrap_or_default()).map_err(|_| Slug::BadFilename)?;
     let declared = declared(request);
+    let recipe = query.get("steps").map(|steps| recipe(caller, steps)).transpose()?;
     let ask = Ask {
         region: query.get("region"),
         ttl: query.get("ttl").map(ttl).transpose()?,
         // A multipart body is longer than its files, and each of them is measured for itself.
         declared_bytes: declared.filter(|_| boundary.is_none()),
-        steps: &[],
+        steps: recipe.as_ref().map_or(&[], |(_, names)| names.as_slice()),
     };
     let downloads = query.get("downloads").map(downloads).transpose()?;
-    let decided = caller.rules.policy.decide(&caller.tenant, &ask);
-    let terms = decided.map_err(|refusal| elsewhere(refusal, request))?;
-    Ok(Wish { terms, name, downloads, declared, boundary })
+    if downloads.is_some() && recipe.is_some() {
+        return Err(Problem::because(Slug::BadDownloads, COUNTED));
+    }
+    let terms = caller.decide(&ask).map_err(|refusal| elsewhere(refusal, request))?;
+    let recipe = recipe.map(|(recipe, _)| recipe);
+    Ok(Wish { terms, name, downloads, declared, boundary, recipe })
+}
+
+/// The steps a job is to run on the upload, and their names. The `+` between them is a blank once
+/// the query is decoded.
+fn recipe(caller: &Caller, steps: &str) -> Result<(Recipe, Vec<String>), Problem> {
+    let steps = caller.rules.steps.parse(&steps.replace([' ', ','], "+"))?;
+    let names = steps.names().map(str::to_owned).collect();
+    Ok((Recipe::new(steps, Vec::new(), None)?, names))
 }
 
 /// A policy's refusal; for another gateway's region with its address, same path, no query.
@@ -237,6 +260,7 @@ async fn one(
     if matches!(attempt, Attempt::First(_)) {
         digester.fingerprint(replay::head(gate, &request, &[]));
     }
+    let claim = caller.claim_upload()?;
     let upload = Upload {
         input: incoming(request.into_body()),
         declared: wish.declared,
@@ -247,16 +271,18 @@ async fn one(
     };
     let mut sealed = gate.pipeline.seal(caller.tenant_id(), &wish.terms, upload).await?;
     let fingerprint = sealed.fingerprint();
-    let file = gate.pipeline.publish(sealed)?;
-    settle(attempt, fingerprint, std::slice::from_ref(&file), false);
-    created(gate, &[file], false)
+    let files = [gate.pipeline.publish(sealed)?];
+    let job = start(gate, caller, &wish.terms, wish.recipe, &files)?;
+    noted(gate, caller, &files, claim);
+    settle(attempt, fingerprint, &files, false, job);
+    created(gate, &files, false, job)
 }
 
 /// Every file of a multipart body, or none: they become known together, after the last.
 async fn several(
     gate: &Arc<Gate>,
     caller: &Caller,
-    wish: &Wish,
+    (wish, recipe): (&Wish, Option<Recipe>),
     request: Request,
     boundary: String,
     attempt: Attempt,
@@ -266,7 +292,9 @@ async fn several(
     let head = Request::from_parts(head, axum::body::Body::empty());
     let mut parts = Parts::new(incoming(body), boundary, gate.pipeline.pace());
     let (mut sealed, mut fingerprints): (Vec<Sealed>, Vec<_>) = (Vec::new(), Vec::new());
+    let mut claims = Vec::new();
     while let Some(part) = parts.next().await? {
+        claims.extend(caller.claim_upload()?);
         let mut digester = Digester::default();
         for algorithm in &algorithms {
             digester.compute(*algorithm);
@@ -292,8 +320,47 @@ async fn several(
         return Err(Problem::because(Slug::BadMultipart, detail));
     }
     let files = gate.pipeline.publish_all(sealed)?;
-    settle(attempt, Some(replay::join(gate, &fingerprints)), &files, true);
-    created(gate, &files, true)
+    let job = start(gate, caller, &wish.terms, recipe, &files)?;
+    noted(gate, caller, &files, claims);
+    settle(attempt, Some(replay::join(gate, &fingerprints)), &files, true, job);
+    created(gate, &files, true, job)
+}
+
+/// Starts the job that was asked for along with the upload, on all of its files. If that cannot be,
+/// nothing is kept of the upload either.
+fn start(
+    gate: &Gate,
+    caller: &Caller,
+    terms: &Terms,
+    recipe: Option<Recipe>,
+    files: &[Arc<LiveFile>],
+) -> Result<Option<JobId>, Problem> {
+    let Some(recipe) = recipe else { return Ok(None) };
+    let order = Order {
+        sources: files.to_vec(),
+        recipe,
+        ttl: None,
+        consume: false,
+        webhook: None,
+        always_digest: caller.tenant.always_digest,
+    };
+    let started = gate.pipeline.submit(caller.tenant_id(), terms, order);
+    let job = started.inspect_err(|_| gate.pipeline.discard(files))?;
+    caller.note(gate, Action::JobCreate, Some(job.id.into()));
+    Ok(Some(job.id))
+}
+
+/// Files were made: that is in the trail, and what a grant allowed for them is spent.
+fn noted(
+    gate: &Gate,
+    caller: &Caller,
+    files: &[Arc<LiveFile>],
+    claims: impl IntoIterator<Item = Use>,
+) {
+    claims.into_iter().for_each(Use::keep);
+    for file in files {
+        caller.note(gate, Action::FileCreate, Some(file.id.into()));
+    }
 }
 
 /// Remembers what a first request with an `Idempotency-Key` made.
@@ -302,10 +369,11 @@ fn settle(
     fingerprint: Option<crate::table::Fingerprint>,
     files: &[Arc<LiveFile>],
     several: bool,
+    job: Option<JobId>,
 ) {
     if let (Attempt::First(running), Some(fingerprint)) = (attempt, fingerprint) {
         let files = files.iter().map(|file| file.id).collect();
-        running.settle(Outcome { fingerprint, files, several });
+        running.settle(Outcome { fingerprint, files, several, job });
     }
 }
 
@@ -337,7 +405,9 @@ pub(super) fn created(
     gate: &Gate,
     files: &[Arc<LiveFile>],
     several: bool,
+    job: Option<JobId>,
 ) -> Result<Response, Problem> {
+    let job = job.map(|id| id.to_string());
     let mut views = Vec::with_capacity(files.len());
     for file in files {
         views.push(view(gate, file)?);
@@ -346,9 +416,9 @@ pub(super) fn created(
     let region = first.origin.region.to_string();
     let expires_at = first.expires_at().rfc3339();
     let (mut response, location) = if several {
-        (json(StatusCode::CREATED, &wire::Created { files: views }), "/v1/files".to_owned())
+        (json(StatusCode::CREATED, &wire::Created { files: views, job }), "/v1/files".to_owned())
     } else {
-        let view = views.swap_remove(0);
+        let view = wire::File { job, ..views.swap_remove(0) };
         (json(StatusCode::CREATED, &view), view.links.this)
     };
     let headers = response.headers_mut();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::clock::{Boot, Clock};
-use crate::deliver::Progress;
+use crate::deliver::{Lifeline, Progress};
 use crate::table::Cut;
 
 /// Between two looks.
@@ -24,7 +24,7 @@ pub struct Watch(Arc<Mutex<Vec<Watched>>>);
 
 struct Watched {
     progress: Weak<Progress>,
-    cut: Cut,
+    lifeline: Lifeline,
     /// Ends the connection it is sent on.
     kill: Cut,
     window_began: Boot,
@@ -33,11 +33,17 @@ struct Watched {
 }
 
 impl Watch {
-    /// Watches over a delivery; `cut` says its file is gone, `kill` ends its connection.
-    pub(super) fn enroll(&self, progress: &Arc<Progress>, cut: Cut, kill: Cut, now: Boot) {
+    /// Watches over a delivery; `kill` ends its connection.
+    pub(super) fn enroll(
+        &self,
+        progress: &Arc<Progress>,
+        lifeline: Lifeline,
+        kill: Cut,
+        now: Boot,
+    ) {
         let progress = Arc::downgrade(progress);
         let watched =
-            Watched { progress, cut, kill, window_began: now, grace: true, cut_seen: None };
+            Watched { progress, lifeline, kill, window_began: now, grace: true, cut_seen: None };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(watched);
     }
 
@@ -58,7 +64,7 @@ impl Watched {
         else {
             return false;
         };
-        if self.cut.has_fired() {
+        if self.lifeline.is_cut() {
             let seen = *self.cut_seen.get_or_insert(now);
             return self.unless(now.since(seen) >= CUT_WITHIN);
         }
@@ -85,14 +91,16 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Era;
 
     fn at(second: u64) -> Boot {
         Boot::from_start(Duration::from_secs(second))
     }
 
-    fn watched(progress: &Arc<Progress>) -> Watched {
+    fn watched(progress: &Arc<Progress>, cut: Cut) -> Watched {
         let watch = Watch::default();
-        watch.enroll(progress, Cut::default(), Cut::default(), at(0));
+        let lifeline = Lifeline::new(cut, Era::default());
+        watch.enroll(progress, lifeline, Cut::default(), at(0));
         let mut all = watch.0.lock().unwrap();
         all.pop().unwrap()
     }
@@ -100,7 +108,7 @@ mod tests {
     #[test]
     fn a_reader_that_stops_is_ended_after_the_grace() {
         let progress = Arc::default();
-        let mut watched = watched(&progress);
+        let mut watched = watched(&progress, Cut::default());
         let ended = (1..60).find(|second| !watched.may_go_on(at(*second), 1024));
         assert_eq!(ended, Some(20));
         assert!(watched.kill.has_fired());
@@ -109,8 +117,9 @@ mod tests {
     #[test]
     fn a_delivery_that_was_cut_and_is_not_polled_takes_its_connection_along() {
         let progress = Arc::default();
-        let mut watched = watched(&progress);
-        watched.cut.fire();
+        let cut = Cut::default();
+        let mut watched = watched(&progress, cut.clone());
+        cut.fire();
         let ended = (1..60).find(|second| !watched.may_go_on(at(*second), 0));
         assert_eq!(ended, Some(4));
     }

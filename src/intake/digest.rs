@@ -131,7 +131,10 @@ impl Digester {
     }
 
     /// Ends the hashing and holds it against what was expected.
-    pub(super) fn check(&mut self) -> Result<(), BodyError> {
+    ///
+    /// # Errors
+    /// When it is not what the client sent along.
+    pub fn check(&mut self) -> Result<(), BodyError> {
         let sha256 = self.sha256.take().map(Context::finish);
         let sha512 = self.sha512.take().map(Context::finish);
         for expected in &self.expected {

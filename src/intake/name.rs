@@ -34,6 +34,40 @@ pub fn clean(asked: &str) -> Result<Option<String>, NameError> {
     Ok(real.then_some(name))
 }
 
+/// The name of what a step has made of a file: its stem, with the new type's usual ending. What was
+/// only packed keeps its own ending too.
+#[must_use]
+pub fn output_name(source: &str, media_type: &str) -> String {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let packed = match essence {
+        "application/gzip" => Some("gz"),
+        "application/zstd" => Some("zst"),
+        _ => None,
+    };
+    let made = match essence {
+        "text/plain" => Some("txt"),
+        "text/markdown" => Some("md"),
+        "text/html" => Some("html"),
+        "application/json" => Some("json"),
+        "application/pdf" => Some("pdf"),
+        "application/zip" => Some("zip"),
+        "image/jpeg" => Some("jpg"),
+        "image/png" => Some("png"),
+        "image/webp" => Some("webp"),
+        _ => None,
+    };
+    let stem = match source.rsplit_once('.') {
+        Some((stem, _)) if packed.is_none() && made.is_some() && !stem.is_empty() => stem,
+        _ => source,
+    };
+    let Some(ending) = packed.or(made) else { return source.to_owned() };
+    let mut cut = stem.len().min(LONGEST_KEPT - ending.len() - 1);
+    while !stem.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    format!("{}.{ending}", &stem[..cut])
+}
+
 /// Control characters, line separators, and those that reorder the text around them (Unicode
 /// UAX #9). Joiners stay: Persian and emoji are spelled with them.
 fn is_hidden(c: char) -> bool {
@@ -45,6 +79,22 @@ fn is_hidden(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_output_is_named_after_its_source() {
+        let long = "\u{e9}".repeat(127);
+        let cut = format!("{}.txt", "\u{e9}".repeat(125));
+        for (source, media_type, name) in [
+            ("report.pdf", "text/plain; charset=utf-8", "report.txt"),
+            ("a.tar", "application/gzip", "a.tar.gz"),
+            ("README", "application/json", "README.json"),
+            (".profile", "text/markdown", ".profile.md"),
+            ("photo.jpg", "application/x-unknown", "photo.jpg"),
+            (&long, "text/plain", &cut),
+        ] {
+            assert_eq!(output_name(source, media_type), name);
+        }
+    }
 
     #[test]
     fn hostile_names_become_harmless_ones() {

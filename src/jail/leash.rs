@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -18,7 +18,11 @@ use crate::tasks::Tasks;
 /// Kills its worker when dropped. The worker's place is free again once the process has ended.
 pub struct Leash {
     pidfd: Arc<OwnedFd>,
-    timer: Option<oneshot::Sender<()>>,
+    timer: Option<oneshot::Sender<Duration>>,
+    /// How long it may run once the timer was started.
+    wall: Duration,
+    /// The place it takes up; none while it only waits for work.
+    place: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
     ended: watch::Receiver<bool>,
 }
 
@@ -26,7 +30,6 @@ impl Leash {
     pub(super) fn new(
         pidfd: OwnedFd,
         wall: Duration,
-        slot: OwnedSemaphorePermit,
         tasks: &Tasks,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
@@ -34,14 +37,28 @@ impl Leash {
         let (timer, started) = oneshot::channel();
         let (tell, ended) = watch::channel(false);
         // Made before the watch can fail: an early return must kill too.
-        let leash = Self { pidfd: pidfd.clone(), timer: Some(timer), ended };
+        let (timer, place) = (Some(timer), Arc::new(Mutex::new(None)));
+        let leash = Self { pidfd: pidfd.clone(), timer, wall, place: place.clone(), ended };
         let exit = watched(pidfd, Interest::READABLE)?;
         tasks.spawn(async move {
-            see_out(exit, started, wall, &*clock).await;
-            drop(slot);
+            see_out(exit, started, &*clock).await;
+            drop(place.lock().unwrap_or_else(PoisonError::into_inner).take());
             tell.send_replace(true);
         });
         Ok(leash)
+    }
+
+    /// It works from now on: it takes up `place` until its process has ended, and may run for
+    /// `wall`.
+    pub(super) fn begin(&mut self, place: OwnedSemaphorePermit, wall: Duration) {
+        self.wall = wall;
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    }
+
+    /// Whether the process was not yet seen to have ended.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !*self.ended.borrow()
     }
 
     /// Lets the kill timer run from now on. Until then the worker waits for its input, and how
@@ -49,7 +66,7 @@ impl Leash {
     pub fn start_timer(&mut self) {
         if let Some(timer) = self.timer.take() {
             // Refused only when the worker has ended.
-            let _ = timer.send(());
+            let _ = timer.send(self.wall);
         }
     }
 
@@ -67,7 +84,7 @@ impl Leash {
 
 impl Drop for Leash {
     fn drop(&mut self) {
-        if !*self.ended.borrow() {
+        if self.is_alive() {
             self.kill();
         }
     }
@@ -76,13 +93,12 @@ impl Drop for Leash {
 /// Waits for the process's end, and brings it about when the time is up.
 async fn see_out(
     exit: AsyncFd<Arc<OwnedFd>>,
-    started: oneshot::Receiver<()>,
-    wall: Duration,
+    started: oneshot::Receiver<Duration>,
     clock: &dyn Clock,
 ) {
     let timer = std::pin::pin!(async {
         match started.await {
-            Ok(()) => clock.sleep(wall).await,
+            Ok(wall) => clock.sleep(wall).await,
             // The leash is gone, and a leash that goes kills.
             Err(_) => std::future::pending().await,
         }

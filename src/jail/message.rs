@@ -1,4 +1,4 @@
-//! What the gateway and the zygote say to each other: four words and a few descriptors.
+//! What the gateway and the zygote say to each other: six words and a few descriptors.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -10,12 +10,30 @@ use rustix::net::{
 };
 
 /// A message without its descriptors.
-pub(super) type Words = [u64; 4];
+pub(super) type Words = [u64; 6];
 
-/// Start a worker; its stdin and stdout come along.
+/// The most descriptors a message carries.
+const MOST_FDS: usize = 5;
+
+/// What is to be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(super) enum Kind {
+    /// A worker; its stdin and stdout come along.
+    Worker = 0,
+    /// A worker that tries the walls instead of working; the same descriptors.
+    Probe = 1,
+    /// A program in bubblewrap: stdin, stdout, where its end is told, the filter, the arguments.
+    Program = 2,
+}
+
+/// Start something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Order {
     pub id: u64,
+    pub kind: Kind,
+    /// The walls a worker is to put up around itself, as bits; 0 for a program.
+    pub walls: u8,
     pub memory_bytes: u64,
     pub stack_bytes: u64,
     pub cpu_seconds: u64,
@@ -30,18 +48,26 @@ pub(super) struct Answer {
 
 impl Order {
     pub(super) const fn words(&self) -> Words {
-        [self.id, self.memory_bytes, self.stack_bytes, self.cpu_seconds]
+        let (kind, walls) = (self.kind as u64, self.walls as u64);
+        [self.id, kind, walls, self.memory_bytes, self.stack_bytes, self.cpu_seconds]
     }
 
-    pub(super) const fn from_words(words: Words) -> Self {
-        let [id, memory_bytes, stack_bytes, cpu_seconds] = words;
-        Self { id, memory_bytes, stack_bytes, cpu_seconds }
+    pub(super) fn from_words(words: Words) -> Option<Self> {
+        let [id, kind, walls, memory_bytes, stack_bytes, cpu_seconds] = words;
+        let kind = match kind {
+            0 => Kind::Worker,
+            1 => Kind::Probe,
+            2 => Kind::Program,
+            _ => return None,
+        };
+        let walls = u8::try_from(walls).ok()?;
+        Some(Self { id, kind, walls, memory_bytes, stack_bytes, cpu_seconds })
     }
 }
 
 impl Answer {
     pub(super) const fn words(&self) -> Words {
-        [self.id, self.errno.unsigned_abs() as u64, 0, 0]
+        [self.id, self.errno.unsigned_abs() as u64, 0, 0, 0, 0]
     }
 
     pub(super) fn from_words([id, errno, ..]: Words) -> Self {
@@ -59,7 +85,7 @@ pub(super) fn send(socket: BorrowedFd, words: Words, fds: &[BorrowedFd]) -> io::
     for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
         place.copy_from_slice(&word.to_le_bytes());
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -71,7 +97,7 @@ pub(super) fn send(socket: BorrowedFd, words: Words, fds: &[BorrowedFd]) -> io::
 /// Receives one message; `None` when the other end is closed.
 pub(super) fn receive(socket: BorrowedFd) -> io::Result<Option<(Words, Vec<OwnedFd>)>> {
     let mut bytes = [0; size_of::<Words>()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut slices = [IoSliceMut::new(&mut bytes)];
     let received = recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
@@ -87,7 +113,7 @@ pub(super) fn receive(socket: BorrowedFd) -> io::Result<Option<(Words, Vec<Owned
     if received.bytes != bytes.len() {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut words = [0; 4];
+    let mut words = [0; 6];
     for (word, place) in words.iter_mut().zip(bytes.as_chunks().0) {
         *word = u64::from_le_bytes(*place);
     }
@@ -103,10 +129,18 @@ mod tests {
     #[test]
     fn a_message_arrives_whole_with_its_descriptors_and_an_end_is_told() {
         let (ours, theirs) = super::super::pair().unwrap();
-        let order = Order { id: 7, memory_bytes: u64::MAX, stack_bytes: 3, cpu_seconds: 1 };
-        send(ours.as_fd(), order.words(), &[ours.as_fd(), theirs.as_fd()]).unwrap();
+        let order = Order {
+            id: 7,
+            kind: Kind::Program,
+            walls: 5,
+            memory_bytes: u64::MAX,
+            stack_bytes: 3,
+            cpu_seconds: 1,
+        };
+        send(ours.as_fd(), order.words(), &[ours.as_fd(); MOST_FDS]).unwrap();
         let (words, fds) = receive(theirs.as_fd()).unwrap().unwrap();
-        assert_eq!((Order::from_words(words), fds.len()), (order, 2));
+        assert_eq!((Order::from_words(words), fds.len()), (Some(order), MOST_FDS));
+        assert_eq!(Order::from_words([7, 3, 0, 0, 0, 0]), None);
         drop((ours, fds));
         assert!(receive(theirs.as_fd()).unwrap().is_none());
     }

@@ -14,7 +14,7 @@ use crate::file::Deadline;
 #[path = "gate.rs"]
 mod gate;
 
-use gate::Gate;
+use gate::{Era, Gate};
 
 const START: u64 = 1_800_000_000;
 const TTL: Duration = Duration::from_secs(100);
@@ -145,5 +145,37 @@ fn nothing_opens_after_a_deadline_that_was_brought_forward_or_has_come() {
         assert_eq!(world.destroy(3), 3);
         assert!(world.gate.shorten(at(0), TTL).is_none(), "nothing revives it");
         assert!(world.gate.pass(|| at(0), |_| ()).is_none());
+    });
+}
+
+#[test]
+fn nobody_is_inside_once_an_era_has_ended_and_nobody_comes_in() {
+    every_order(|| {
+        let (world, era) = (World::new(), Arc::new(Era::first()));
+        let ended = Arc::new(AtomicBool::new(false));
+        let open = |world: World, era: Arc<Era>, ended: Arc<AtomicBool>| {
+            let before = ended.load(Ordering::SeqCst);
+            let opened = world.gate.pass(
+                || at(0),
+                |_| {
+                    era.during(0, || {
+                        let early = !ended.load(Ordering::SeqCst);
+                        thread::yield_now();
+                        assert!(early && !ended.load(Ordering::SeqCst), "opened after the end");
+                    })
+                },
+            );
+            assert!(!(before && opened.flatten().is_some()), "let in after the end");
+        };
+        let (there, of, over) = (world.clone(), era.clone(), ended.clone());
+        let reader = thread::spawn(move || open(there, of, over));
+        let (there, destroyer) = (world.clone(), world.clone());
+        let destroyer = thread::spawn(move || destroyer.destroy(1));
+        era.end();
+        ended.store(true, Ordering::SeqCst);
+        open(there, era.clone(), ended);
+        assert_eq!(era.number(), 1);
+        reader.join().unwrap();
+        assert_eq!(destroyer.join().unwrap(), 1);
     });
 }

@@ -6,22 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use data_encoding::BASE32_NOPAD;
 use rustix::io::Errno;
 
 use super::keyctl::{self, POSSESSOR_ONLY, Serial};
 use super::memory::MemoryKeyring;
-use super::{Gone, Held, Keyring, KeyringError};
+use super::{Admitted, Gone, Held, Keyring, KeyringError};
 use crate::clock::{Clock, Now, within_one_second};
 use crate::entropy::{Entropy, EntropyError, SystemEntropy, random};
-use crate::file::{Deadline, Epoch};
+use crate::file::{BETWEEN_READINGS, Deadline, Epoch};
 use crate::metrics;
 use crate::secret::{Secret, Slab};
-
-/// Two readings of two clocks are never of one moment; a step of a clock is longer than this.
-const BETWEEN_READINGS: Duration = Duration::from_millis(50);
 
 /// Why the kernel cannot keep keys here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -158,18 +154,14 @@ impl Keyring for KernelKeyring {
         "kernel"
     }
 
-    fn admit(
-        &self,
-        deadline: Deadline,
-        entropy: &dyn Entropy,
-    ) -> Result<&'static str, KeyringError> {
-        let mut keys = self.keys();
+    fn admit(&self, deadline: Deadline, entropy: &dyn Entropy) -> Result<Admitted, KeyringError> {
+        let (mut keys, keeper) = (self.keys(), self.name());
         let epoch = deadline.epoch();
-        if keys.contains_key(&epoch) {
-            return Ok(self.name());
+        if let Some(bucket) = keys.get(&epoch) {
+            return Ok(Admitted { keeper, ends: bucket.ends });
         }
-        if self.overflow.holds(epoch) {
-            return Ok(self.overflow.name());
+        if let Some(bucket) = self.overflow.holds(epoch) {
+            return Ok(bucket);
         }
         let mut secret = Secret::<32>::zero();
         entropy.fill(secret.expose_mut())?;
@@ -179,7 +171,7 @@ impl Keyring for KernelKeyring {
         match self.keep(&secret, deadline) {
             Ok(key) => {
                 keys.insert(epoch, Bucket { key, ends: deadline });
-                Ok(self.name())
+                Ok(Admitted { keeper, ends: deadline })
             }
             Err(Refused::Late) => Err(KeyringError::Gone(Gone)),
             Err(Refused::Kernel(Errno::DQUOT)) => {

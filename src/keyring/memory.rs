@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Gone, Held, Keyring, KeyringError};
+use super::{Admitted, Gone, Held, Keyring, KeyringError};
 use crate::clock::Now;
 use crate::entropy::Entropy;
 use crate::file::{Deadline, Epoch};
@@ -26,9 +26,10 @@ impl MemoryKeyring {
         Self { slab, keys: Mutex::default() }
     }
 
-    /// Whether the bucket has a key here.
-    pub(super) fn holds(&self, epoch: Epoch) -> bool {
-        self.keys().contains_key(&epoch)
+    /// The bucket, if its key is here.
+    pub(super) fn holds(&self, epoch: Epoch) -> Option<Admitted> {
+        let keeper = self.name();
+        self.keys().get(&epoch).map(|bucket| Admitted { keeper, ends: bucket.ends })
     }
 
     fn keys(&self) -> std::sync::MutexGuard<'_, BTreeMap<Epoch, Bucket>> {
@@ -41,14 +42,10 @@ impl Keyring for MemoryKeyring {
         "memory"
     }
 
-    fn admit(
-        &self,
-        deadline: Deadline,
-        entropy: &dyn Entropy,
-    ) -> Result<&'static str, KeyringError> {
-        let mut keys = self.keys();
-        if keys.contains_key(&deadline.epoch()) {
-            return Ok(self.name());
+    fn admit(&self, deadline: Deadline, entropy: &dyn Entropy) -> Result<Admitted, KeyringError> {
+        let (mut keys, keeper) = (self.keys(), self.name());
+        if let Some(bucket) = keys.get(&deadline.epoch()) {
+            return Ok(Admitted { keeper, ends: bucket.ends });
         }
         let mut key = Secret::<32>::zero();
         entropy.fill(key.expose_mut())?;
@@ -57,7 +54,7 @@ impl Keyring for MemoryKeyring {
         }
         let key = self.slab.put(&key).ok_or(KeyringError::Full)?;
         keys.insert(deadline.epoch(), Bucket { key, ends: deadline });
-        Ok(self.name())
+        Ok(Admitted { keeper, ends: deadline })
     }
 
     fn read(&self, epoch: Epoch, out: &mut Secret<32>) -> Result<(), Gone> {

@@ -10,7 +10,7 @@ const START: u64 = 1_800_000_000;
 
 fn keys() -> (Keys, VirtualClock) {
     let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(START)));
-    let slab = Slab::lock().unwrap();
+    let slab = Slab::lock_at_most(256 << 10).unwrap();
     let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
     let entropy = Arc::new(SeededEntropy::new(7));
     (Keys::new(Arc::new(clock.clone()), entropy, epochs, slab), clock)
@@ -31,7 +31,7 @@ fn after_destruction_nothing_opens_and_the_first_reason_stands() {
     assert!(keys.input_key(&held).is_ok());
     let proof = keys.destroy(&held, Reason::Deleted);
     assert_eq!(keys.input_key(&held).unwrap_err(), KeyringError::Gone(Gone));
-    assert_eq!(held.while_alive(clock.now(), || ()), Err(Gone));
+    assert_eq!(held.while_alive(|| clock.now(), || ()), Err(Gone));
     clock.advance(Duration::from_secs(5));
     let again = keys.destroy(&held, Reason::Expired);
     assert_eq!((again.at(), again.reason()), (proof.at(), Reason::Deleted));
@@ -52,7 +52,7 @@ fn either_clock_ends_the_keys_without_anybody_sweeping() {
             clock.step_wall(Wall::from_unix(Duration::from_secs(START + 600)));
         }
         assert_eq!(keys.input_key(&held).unwrap_err(), KeyringError::Gone(Gone));
-        assert_eq!(held.while_alive(clock.now(), || ()), Err(Gone));
+        assert_eq!(held.while_alive(|| clock.now(), || ()), Err(Gone));
     }
 }
 
@@ -83,10 +83,15 @@ fn suite(keyring: &dyn Keyring, clock: &VirtualClock) {
         keyring.read(epoch, &mut out).map(|()| *out.expose())
     };
     assert_eq!(read(first.epoch()), Err(Gone), "nothing was admitted");
-    let keeper = keyring.admit(first, &entropy).unwrap();
-    assert_eq!(keeper, keyring.name());
+    let bucket = keyring.admit(first, &entropy).unwrap();
+    assert_eq!(bucket, Admitted { keeper: keyring.name(), ends: first });
     let key = read(first.epoch()).unwrap();
-    assert_eq!(keyring.admit(first, &entropy), Ok(keeper));
+    let now = clock.now().wall.since_epoch();
+    clock.step_wall(Wall::from_unix(now - Duration::from_secs(60)));
+    let later = deadline(clock, 3660);
+    clock.step_wall(Wall::from_unix(now));
+    assert!(later.epoch() == first.epoch() && later.boot() > first.boot());
+    assert_eq!(keyring.admit(later, &entropy), Ok(bucket), "the first deadline ends the bucket");
     assert_eq!(read(first.epoch()), Ok(key), "a bucket has one key");
     keyring.admit(second, &entropy).unwrap();
     assert_ne!(read(second.epoch()), Ok(key));
@@ -104,7 +109,7 @@ fn suite(keyring: &dyn Keyring, clock: &VirtualClock) {
 fn every_keyring_passes_the_suite() {
     let clock = || VirtualClock::at(Wall::from_unix(Duration::from_secs(START)));
     let memory = clock();
-    suite(&MemoryKeyring::new(Slab::lock().unwrap()), &memory);
+    suite(&MemoryKeyring::new(Slab::lock_at_most(256 << 10).unwrap()), &memory);
     let kernel = clock();
     if let Some(keyring) = kernel::tests::keyring(Arc::new(kernel.clone())) {
         suite(&keyring, &kernel);
@@ -151,7 +156,7 @@ impl Entropy for Broken {
 
 #[test]
 fn an_all_zero_secret_is_refused() {
-    let slab = Slab::lock().unwrap();
+    let slab = Slab::lock_at_most(256 << 10).unwrap();
     let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(START)));
     let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
     let keys = Keys::new(Arc::new(clock.clone()), Arc::new(Broken), epochs, slab);
@@ -169,11 +174,55 @@ fn a_condemnation_ends_every_file_at_once_and_none_that_comes_after() {
     let after = keys.create(file(3), long).unwrap();
     for held in &before {
         assert_eq!(keys.input_key(held).unwrap_err(), KeyringError::Gone(Gone));
-        assert_eq!(held.while_alive(clock.now(), || ()), Err(Gone));
+        assert_eq!(held.while_alive(|| clock.now(), || ()), Err(Gone));
         assert_eq!((held.deadline(), held.shorten(clock.now(), Duration::ZERO)), (None, Err(Gone)));
         let proof = keys.destroy(held, Reason::Expired);
         assert_eq!(proof.reason(), Reason::KeyLost);
     }
     assert!(keys.input_key(&after).is_ok());
     assert_eq!((keys.generation(), keys.files_alive()), (1, 1));
+}
+
+#[test]
+fn a_file_never_outlives_its_buckets_key() {
+    let (keys, clock) = keys();
+    let first = keys.create(file(1), deadline(&clock, 3600)).unwrap();
+    clock.advance(Duration::from_secs(3000));
+    // Fifty minutes are gone, and the clock says that none is.
+    clock.step_wall(Wall::from_unix(Duration::from_secs(START)));
+    let asked = deadline(&clock, 3600);
+    let second = keys.create(file(2), asked).unwrap();
+    let (first, end) = (first.deadline().unwrap(), second.deadline().unwrap());
+    assert_eq!((asked.epoch(), end.boot()), (first.epoch(), first.boot()));
+    // What is shown is when it ends: in ten minutes, not in an hour.
+    assert_eq!(clock.now().wall.until(end.expires_at()), Duration::from_secs(600));
+    assert_eq!(end.sealed_unix(), asked.sealed_unix(), "its header names its bucket");
+    clock.advance(Duration::from_secs(599));
+    assert!(keys.input_key(&second).is_ok());
+    assert!(!second.ends_with_bucket(), "by the wall clock it ends before its bucket");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(keys.input_key(&second).unwrap_err(), KeyringError::Gone(Gone));
+    assert_eq!(keys.sweep_epochs(), 1);
+}
+
+#[test]
+fn a_bucket_that_is_due_begins_anew_with_another_key() {
+    let (keys, clock) = keys();
+    let early = keys.create(file(1), deadline(&clock, 600)).unwrap();
+    clock.advance(Duration::from_secs(600));
+    clock.step_wall(Wall::from_unix(Duration::from_secs(START)));
+    let asked = deadline(&clock, 600);
+    let late = keys.create(file(2), asked).unwrap();
+    assert_eq!(late.deadline(), Some(asked), "a whole life");
+    assert!(keys.input_key(&late).is_ok() && keys.input_key(&early).is_err());
+}
+
+#[test]
+fn who_ends_with_a_bucket_is_told_from_who_ends_alone() {
+    let (keys, clock) = keys();
+    let long = keys.create(file(1), deadline(&clock, 3600)).unwrap();
+    let short = keys.create(file(2), deadline(&clock, 299)).unwrap();
+    assert_eq!((long.ends_with_bucket(), short.ends_with_bucket()), (true, false));
+    long.shorten(clock.now(), Duration::from_secs(100)).unwrap();
+    assert!(!long.ends_with_bucket(), "it ends before its bucket");
 }

@@ -5,14 +5,21 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::disk;
+use crate::jail::Walls;
 
 /// What is looked at, and what the operator has accepted.
 pub struct Facts {
     pub public: SocketAddr,
+    /// Whether the public listener speaks TLS.
+    pub tls: bool,
     pub admin: SocketAddr,
     pub accept_swap: bool,
     pub accept_kdump: bool,
     pub accept_plain_http: bool,
+    /// What confines workers here, as a worker found by trying.
+    pub walls: Walls,
+    /// Walls that may be missing.
+    pub accept_without: Walls,
 }
 
 /// How a finding stands.
@@ -54,7 +61,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     let swap = read("/proc/swaps").is_some_and(|table| table.lines().count() > 1);
     let kdump = read("/sys/kernel/kexec_crash_loaded").is_some_and(|flag| flag.trim() == "1");
     let loopback = |at: SocketAddr| at.ip().is_loopback();
-    let plain_http = !loopback(facts.public) || !loopback(facts.admin);
+    let plain_http = (!facts.tls && !loopback(facts.public)) || !loopback(facts.admin);
     let mut found = vec![
         finding(
             "swap",
@@ -77,26 +84,47 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
             plain_http,
             facts.accept_plain_http,
             "plain HTTP is spoken on loopback alone",
-            "listen.public or listen.admin is reached beyond loopback without TLS: listen on \
-             loopback behind a proxy that speaks TLS, or set accept.plain_http = true where the way \
-             to it is yours",
+            "listen.public or listen.admin is reached beyond loopback without TLS: set listen.tls \
+             for the first, keep the second on loopback, or set accept.plain_http = true where \
+             the way to it is yours",
         ),
     ];
-    found.extend(WALLS.map(|(name, words)| Finding {
-        name,
-        standing: Standing::Accepted,
-        words: words.into(),
-    }));
+    found.extend(walls(facts));
     found
 }
 
-/// What workers of this version lack on every machine. Nobody can refuse it, so nobody is asked;
-/// receipts name it all the same.
-const WALLS: [(&str, &str); 3] = [
-    ("no_landlock", "this version does not confine workers with landlock"),
-    ("no_seccomp", "this version does not filter what workers may ask of the kernel"),
-    ("no_namespaces", "this version starts workers in the gateway's own namespaces"),
-];
+/// What keeps a worker that was taken over from reaching anything.
+fn walls(facts: &Facts) -> [Finding; 3] {
+    let (walls, accepted) = (facts.walls, facts.accept_without);
+    [
+        finding(
+            "no_landlock",
+            !walls.landlock,
+            accepted.landlock,
+            "workers open no file and no port (landlock, tried)",
+            "this kernel has no landlock, or it is switched off (lsm= on its command line): \
+             workers could open files as the gateway's user. Use Linux 5.13 or later, or set \
+             accept.no_landlock = true",
+        ),
+        finding(
+            "no_seccomp",
+            !walls.seccomp,
+            accepted.seccomp,
+            "workers ask the kernel for nothing off their list (seccomp, tried)",
+            "no filter of system calls can be set here: workers could use sockets and start \
+             processes. Use a kernel with CONFIG_SECCOMP_FILTER, or set accept.no_seccomp = true",
+        ),
+        finding(
+            "no_namespaces",
+            !walls.namespaces,
+            accepted.namespaces,
+            "workers have namespaces of their own: users, processes, network, mounts (tried)",
+            "workers get no namespaces of their own here, as in most containers: allow user \
+             namespaces (user.max_user_namespaces, the container's seccomp profile, AppArmor), or \
+             set accept.no_namespaces = true",
+        ),
+    ]
+}
 
 fn finding(
     name: &'static str,
@@ -122,20 +150,49 @@ fn read(path: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn plain_http(public: &str, accept_plain_http: bool) -> Standing {
+    fn plain_http(public: &str, tls: bool, accept_plain_http: bool) -> Standing {
         let public = public.parse().unwrap();
         let admin = "127.0.0.1:0".parse().unwrap();
-        let facts =
-            Facts { public, admin, accept_swap: true, accept_kdump: true, accept_plain_http };
-        let found = examine(&facts);
-        found.iter().find(|finding| finding.name == "plain_http").unwrap().standing
+        let facts = Facts { public, tls, admin, accept_plain_http, ..good() };
+        standing(&facts, "plain_http")
+    }
+
+    fn good() -> Facts {
+        let loopback = "127.0.0.1:0".parse().unwrap();
+        Facts {
+            public: loopback,
+            tls: false,
+            admin: loopback,
+            accept_swap: true,
+            accept_kdump: true,
+            accept_plain_http: false,
+            walls: Walls::ALL,
+            accept_without: Walls::NONE,
+        }
+    }
+
+    fn standing(facts: &Facts, name: &str) -> Standing {
+        examine(facts).iter().find(|finding| finding.name == name).unwrap().standing
+    }
+
+    #[test]
+    fn a_missing_wall_is_refused_unless_accepted_by_its_own_name() {
+        assert_eq!(standing(&good(), "no_seccomp"), Standing::Fine);
+        let walls = Walls { seccomp: false, ..Walls::ALL };
+        let others = Walls { seccomp: false, ..Walls::ALL };
+        let facts = Facts { walls, accept_without: others, ..good() };
+        assert_eq!(standing(&facts, "no_seccomp"), Standing::Refused);
+        assert_eq!(standing(&facts, "no_landlock"), Standing::Fine);
+        let facts = Facts { walls, accept_without: Walls::ALL, ..good() };
+        assert_eq!(standing(&facts, "no_seccomp"), Standing::Accepted);
     }
 
     #[test]
     fn plain_http_beyond_loopback_is_refused_unless_accepted_by_name() {
-        assert_eq!(plain_http("127.0.0.1:0", false), Standing::Fine);
-        assert_eq!(plain_http("[::1]:0", false), Standing::Fine);
-        assert_eq!(plain_http("0.0.0.0:0", false), Standing::Refused);
-        assert_eq!(plain_http("0.0.0.0:0", true), Standing::Accepted);
+        assert_eq!(plain_http("127.0.0.1:0", false, false), Standing::Fine);
+        assert_eq!(plain_http("[::1]:0", false, false), Standing::Fine);
+        assert_eq!(plain_http("0.0.0.0:0", false, false), Standing::Refused);
+        assert_eq!(plain_http("0.0.0.0:0", false, true), Standing::Accepted);
+        assert_eq!(plain_http("0.0.0.0:0", true, false), Standing::Fine);
     }
 }

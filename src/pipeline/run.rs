@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::upload::Unborn;
+use super::turns::{Lane, Turn};
+use super::upload::{Unborn, expires_at};
 use super::{Pipeline, PipelineError};
 use crate::body::{BodyError, ByteStream};
 use crate::budget::PATIENCE;
@@ -22,13 +22,13 @@ use crate::intake::{Digester, Intake};
 use crate::policy::Terms;
 use crate::process::{Plan, ProcessError, StepStream};
 use crate::receipt::Acceptance;
-use crate::table::{Cut, Kind, LiveFile, Origin, Reservation, Segment};
+use crate::table::{Cut, Era, Kind, LiveFile, Origin, Reservation, Segment};
 
-/// How long a run whose body has arrived waits for its place: it holds nothing but sealed bytes.
-const QUEUE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a run whose body has arrived waits for its turn: it holds nothing but sealed bytes.
+const QUEUE_PATIENCE: Duration = Duration::from_mins(1);
 
 /// A processing request.
-pub struct Job {
+pub struct Run {
     pub input: ByteStream,
     pub digester: Digester,
     pub plan: Plan,
@@ -43,8 +43,6 @@ pub struct Ran {
     /// Bytes of the body, where that is known before it is sent.
     pub bytes: Option<u64>,
     pub body: Delivery,
-    /// Fires when the run is shredded from outside.
-    pub cut: Cut,
 }
 
 /// What flows between two steps.
@@ -67,24 +65,22 @@ struct Bench<'a> {
 }
 
 impl Pipeline {
-    /// Whether there is a place in the queue for workers. Asked before the body is read, so that a
-    /// busy gateway refuses then; the place itself is taken when the body has arrived, so that a
-    /// slow sender holds none.
+    /// Whether there is a place in the tenant's queue for workers. Asked before the body is read,
+    /// so that a busy gateway refuses then; the place itself is taken when the body has arrived,
+    /// so that a slow sender holds none.
     ///
     /// # Errors
     /// When the queue stays full.
-    pub async fn has_place(&self, needs_worker: bool) -> Result<(), PipelineError> {
-        if needs_worker {
-            drop(self.place(PATIENCE).await?);
+    pub async fn has_place(
+        &self,
+        tenant: TenantId,
+        needs_worker: bool,
+    ) -> Result<(), PipelineError> {
+        let patience = (&*self.clock, PATIENCE);
+        if !needs_worker || self.turns.has_place(tenant, Lane::Run, self.runs, patience).await {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    async fn place(&self, patience: Duration) -> Result<OwnedSemaphorePermit, PipelineError> {
-        match within(&*self.clock, patience, self.queue.clone().acquire_owned()).await {
-            Some(Ok(place)) => Ok(place),
-            Some(Err(_)) | None => Err(ProcessError::Overloaded.into()),
-        }
+        Err(ProcessError::Overloaded.into())
     }
 
     /// Runs the steps on a body.
@@ -95,12 +91,13 @@ impl Pipeline {
         &self,
         tenant: TenantId,
         terms: &Terms,
-        job: Job,
+        run: Run,
     ) -> Result<Ran, PipelineError> {
         let now = self.clock.now();
+        let era = self.enter(tenant)?;
         let mut unborn = self.conceive(tenant, terms, now)?;
         let (limits, quota) = (self.limits(terms), self.quotas.open(tenant));
-        let intake = Intake::new(job.input, &limits, quota, job.digester, self.clock.clone());
+        let intake = Intake::new(run.input, &limits, quota, run.digester, self.clock.clone());
         let origin = unborn.origin()?.clone();
         let mut bench = Bench {
             pipeline: self,
@@ -110,15 +107,19 @@ impl Pipeline {
             quota: self.quotas.open(tenant),
             live_limit: terms.max_live_bytes,
         };
-        let work = bench.work(job.plan, verified(intake));
-        let done = within(&*self.clock, origin.deadline.left(now), work).await;
+        let work = bench.work(run.plan, verified(intake));
+        let done = era.during(within(&*self.clock, origin.deadline.left(now), work)).await;
         let (sealed, quota) = (bench.sealed, bench.quota);
-        let Some(done) = done else {
-            unborn.reason = Reason::Expired;
-            return Err(PipelineError::Expired);
+        let done = match done {
+            Err(ended) => return Err(unborn.ended(ended)),
+            Ok(None) => {
+                unborn.reason = Reason::Expired;
+                return Err(PipelineError::Expired);
+            }
+            Ok(Some(done)) => done,
         };
-        let (media_type, result) = done?;
-        let file = self.announce(unborn, now, sealed, quota, job.steps)?;
+        let (media_type, result) = done.map_err(|error| era.blame::<PipelineError>(error))?;
+        let file = self.announce((unborn, &era), now, sealed, quota, run.steps)?;
         let (bytes, body) = match result {
             Between::Flowing(body) => (None, plain(body)),
             Between::Resting(segment) => {
@@ -130,15 +131,15 @@ impl Pipeline {
         let when_ended = Box::new(move |file: &Arc<LiveFile>, whole: bool| {
             shredder.shred(file, if whole { Reason::Consumed } else { Reason::Cancelled });
         });
-        let (id, cut) = (file.id, file.cut.clone());
-        let body = Delivery::new(file, body, bytes, None, when_ended);
-        Ok(Ran { id, media_type, bytes, body, cut })
+        let id = file.id;
+        let body = Delivery::new((file, era), body, bytes, None, when_ended);
+        Ok(Ran { id, media_type, bytes, body })
     }
 
     /// Gives the run a receipt, and its keys a place where the sweeper finds them.
-    fn announce(
+    pub(super) fn announce(
         &self,
-        unborn: Unborn,
+        (unborn, era): (Unborn, &Era),
         now: Now,
         segments: Vec<Segment>,
         reservation: Reservation,
@@ -151,7 +152,7 @@ impl Pipeline {
             tenant: origin.tenant,
             region: origin.region,
             accepted_at: now.wall,
-            expires_at: origin.deadline.expires_at(),
+            expires_at: expires_at(origin),
             keyring: origin.keys.keeper(),
             commitments: segments.iter().map(|segment| segment.commitment).collect(),
             blobs: segments.iter().map(|segment| self.vault.store_name(segment.place)).collect(),
@@ -172,10 +173,7 @@ impl Pipeline {
             reservation,
             released: AtomicBool::new(false),
         });
-        if self.table.insert(file.clone()).is_err() {
-            self.shredder.shred(&file, Reason::Expired);
-            return Err(PipelineError::Expired);
-        }
+        self.enroll(&file, era)?;
         Ok(file)
     }
 }
@@ -192,14 +190,24 @@ impl Bench<'_> {
         let mut media_type = "application/octet-stream";
         let mut between = Between::Flowing(input);
         let mut role = Role::Input;
-        let mut place = None;
-        for step in plan.into_steps() {
-            let needs_worker = !step.streams();
+        let mut turn = None;
+        let mut steps = plan.into_steps().into_iter().peekable();
+        while let Some(step) = steps.next() {
+            let (needs_worker, judges) = (!step.streams(), step.judges());
             if let (true, Between::Flowing(stream)) = (needs_worker, &mut between) {
                 between = Between::Resting(self.seal(role, stream).await?);
             }
-            if needs_worker && place.is_none() {
-                place = Some(self.pipeline.place(QUEUE_PATIENCE).await?);
+            if needs_worker && turn.is_none() {
+                turn = Some(self.turn().await?);
+            }
+            if judges
+                && steps.peek().is_some()
+                && let Between::Resting(segment) = between
+            {
+                // What it says is heard, and the step behind it gets what it got.
+                let mut verdict = step.run(self.flow(Between::Resting(segment))).await?.body;
+                while verdict.next().await.transpose()?.is_some() {}
+                continue;
             }
             let mut output = step.run(self.flow(between)).await?;
             media_type = output.media_type;
@@ -214,6 +222,12 @@ impl Bench<'_> {
             between = Between::Flowing(begun(stream).await?);
         }
         Ok((media_type, between))
+    }
+
+    async fn turn(&self) -> Result<Turn, PipelineError> {
+        let turn = self.pipeline.turns.take(self.origin.tenant, Lane::Run);
+        let turn = within(&*self.pipeline.clock, QUEUE_PATIENCE, turn).await;
+        turn.ok_or_else(|| ProcessError::Overloaded.into())
     }
 
     fn flow(&self, between: Between) -> StepStream {

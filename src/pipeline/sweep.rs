@@ -1,5 +1,6 @@
 //! Ending lives on time: whatever is due on either clock, at its second, with no cap per round.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,43 +13,50 @@ use crate::keyring::Suspicion;
 const NAP: Duration = Duration::from_secs(1);
 /// A sweeper that was not heard of for this long has slept, with the process or with the machine.
 const ASLEEP: Duration = Duration::from_secs(2);
-/// Files ended before other tasks get a turn.
+/// Files ended before other tasks get a turn: some 100 µs of work.
 const BATCH: usize = 16;
+/// Batches after which the sweeper pauses, so that it takes no more than half of a core from
+/// requests.
+const BATCHES: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(1);
+/// A round that lasts longer than this pauses no more: the records of the dead are due as well.
+const UNHURRIED: Duration = Duration::from_secs(2);
 /// Naps between two looks at old receipts.
 const NAPS_PER_LOOK: u32 = 60;
 
-/// When the sweeper was last at work, on both clocks, and which generation of keys it buried.
+/// When keys that are due were last destroyed, on both clocks; and which generation of condemned
+/// ones was buried.
 #[derive(Clone, Default)]
-pub(super) struct Beat(Arc<Mutex<Option<(Now, u64)>>>);
+pub(super) struct Beat {
+    last: Arc<Mutex<Option<Now>>>,
+    buried: Arc<AtomicU64>,
+}
 
 impl Beat {
-    fn set(&self, now: Now, generation: u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, generation));
+    fn set(&self, now: Now) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 
-    /// Whether either clock has gone on without the sweeper, or keys were condemned since.
-    fn is_missing(&self, now: Now, generation: u64) -> bool {
-        self.last().is_none_or(|(last, buried)| {
-            let slept = now.boot.since(last.boot).max(last.wall.until(now.wall));
-            slept >= ASLEEP || buried != generation
-        })
-    }
-
-    fn last(&self) -> Option<(Now, u64)> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether either clock has gone on without anybody looking.
+    fn is_missing(&self, now: Now) -> bool {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_none_or(|last| now.boot.since(last.boot).max(last.wall.until(now.wall)) >= ASLEEP)
     }
 }
 
 impl Pipeline {
     /// Before every request. If the machine has become another, every key is destroyed; if the
-    /// process or the machine has slept, or a clock was set forward, whatever fell due meanwhile is
-    /// ended first. Otherwise two clocks and a socket are looked at.
+    /// process or the machine has slept, or a clock was set forward, every key that fell due
+    /// meanwhile is destroyed first, however many files that ends. Otherwise two clocks and a
+    /// socket are looked at.
     pub async fn wake(&self) {
         if self.machine.is_another() {
             self.keys.condemn(Suspicion::NewMachine);
         }
-        if self.beat.is_missing(self.clock.now(), self.keys.generation()) {
-            self.sweep().await;
+        if self.beat.is_missing(self.clock.now()) {
+            self.end_keys().await;
+            // Few records are forgotten at once, too; of many the rest is left to the sweeper.
+            self.shred_due();
         }
     }
 
@@ -56,7 +64,9 @@ impl Pipeline {
     /// included; then has the gateway stop.
     pub async fn drain(self: Arc<Self>) {
         self.shutdown.draining().await;
-        while self.keys.files_alive() > 0 && !self.shutdown.has_begun() {
+        while (self.keys.files_alive() > 0 || self.has_unfinished_jobs())
+            && !self.shutdown.has_begun()
+        {
             let nap = self.clock.sleep(NAP / 10);
             futures_util::future::select(nap, std::pin::pin!(self.shutdown.begun())).await;
         }
@@ -80,30 +90,71 @@ impl Pipeline {
         }
     }
 
-    /// Ends everything that is due now. Epoch keys go first: with them, all files of their bucket
-    /// are unreadable at once, however many they are.
+    /// Ends everything that is due now: first all keys, then file by file, others having their turn
+    /// in between.
     pub async fn sweep(&self) {
-        self.keys.sweep_epochs();
-        for keys in self.nursery.due(self.clock.now()) {
-            self.keys.destroy(&keys, Reason::Expired);
-        }
+        self.end_keys().await;
+        self.jobs.sweep(self.clock.now());
         // Asked first: what is condemned from here on is buried by the next sweep.
         let generation = self.keys.generation();
-        if self.beat.last().is_some_and(|(_, buried)| buried != generation) {
+        if self.beat.buried.swap(generation, Ordering::SeqCst) != generation {
             self.bury_condemned().await;
         }
-        loop {
-            let now = self.clock.now();
-            let due = self.table.due(now, BATCH);
-            for file in &due {
-                self.shredder.shred(file, Reason::Expired);
-            }
-            self.beat.set(now, generation);
-            if due.is_empty() {
+        let began = self.clock.now().boot;
+        let mut looked = began;
+        for batch in 1_u32.. {
+            if self.shred_due() == 0 {
                 return;
+            }
+            let now = self.clock.now();
+            if now.boot.since(looked) >= NAP / 100 {
+                // What falls due meanwhile does not wait for the end of this.
+                self.end_keys().await;
+                looked = now.boot;
+            }
+            // By a clock that stands still no pause would end.
+            let unhurried = now.boot > began && now.boot.since(began) < UNHURRIED;
+            if unhurried && batch.is_multiple_of(BATCHES) {
+                self.clock.sleep(PAUSE).await;
+            } else {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Destroys every key that is due: those of buckets, with which all their files are unreadable
+    /// at once, however many they are; those of uploads under way; and the secrets of files that do
+    /// not end with their bucket's key. When this returns, nothing that is due can be opened by
+    /// anybody, whatever he has.
+    async fn end_keys(&self) {
+        let now = self.clock.now();
+        self.keys.sweep_epochs();
+        for keys in self.nursery.due(now) {
+            self.keys.destroy(&keys, Reason::Expired);
+        }
+        loop {
+            let alone = self.table.due_alone(now, BATCH * 8);
+            for file in &alone {
+                self.keys.destroy(&file.origin.keys, Reason::Expired);
+            }
+            // Reported afterwards: whoever else looks meanwhile gets them too, and does not pass
+            // before they are gone.
+            self.table.keys_gone(&alone);
+            if alone.is_empty() {
+                break;
             }
             tokio::task::yield_now().await;
         }
+        self.beat.set(now);
+    }
+
+    /// Ends a batch of what is due; how many that were.
+    fn shred_due(&self) -> usize {
+        let due = self.table.due(self.clock.now(), BATCH);
+        for file in &due {
+            self.shredder.shred(file, Reason::Expired);
+        }
+        due.len()
     }
 
     /// Files whose keys were condemned have been unreadable since; here they get their receipt.
@@ -125,5 +176,6 @@ impl Pipeline {
         for file in self.table.all() {
             self.shredder.shred(&file, Reason::Shutdown);
         }
+        self.jobs.clear();
     }
 }

@@ -20,7 +20,9 @@ use crate::secret::Slab;
 use crate::store::{Answer, Faults, FaultyStore, MemoryStore};
 
 mod clocks;
+mod jobs;
 mod model;
+mod rights;
 mod simulation;
 
 struct House {
@@ -55,7 +57,7 @@ fn house() -> House {
 
 fn house_over(clock: &VirtualClock, entropy: Arc<dyn Entropy>) -> House {
     let (clock, shared) = (clock.clone(), Arc::new(clock.clone()));
-    let slab = Slab::lock().unwrap();
+    let slab = Slab::lock_at_most(256 << 10).unwrap();
     let slots = slab.capacity();
     let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
     let keys = Arc::new(Keys::new(shared.clone(), entropy.clone(), epochs, slab));
@@ -75,6 +77,7 @@ fn house_over(clock: &VirtualClock, entropy: Arc<dyn Entropy>) -> House {
     let (shredder, cleaner) =
         Shredder::new(shared.clone(), keys.clone(), table.clone(), vault.clone(), evidence.clone());
     tasks.spawn(cleaner.run());
+    let egress = Egress::new(shared.clone(), tasks.clone(), true);
     let pipeline = Pipeline::new(Parts {
         clock: shared,
         entropy,
@@ -86,6 +89,9 @@ fn house_over(clock: &VirtualClock, entropy: Arc<dyn Entropy>) -> House {
         tasks,
         shutdown: Shutdown::default(),
         machine: machine.clone(),
+        egress,
+        jobs: 1200,
+        workers: 2,
         runs: 4,
         min_rate: 0,
     });
@@ -123,7 +129,8 @@ impl House {
     /// Nothing of anything is left, once the cleaner has come by.
     async fn is_empty(&self) {
         while self.pipeline.pending_deletes() > 0 {
-            self.clock.advance(Duration::from_secs(60));
+            // Not so far that a busy machine's cleaner comes after the receipts are forgotten.
+            self.clock.advance(Duration::from_secs(1));
             tokio::task::yield_now().await;
         }
         assert_eq!(self.vault.usage(), crate::store::Usage::default());
@@ -361,6 +368,100 @@ async fn after_a_sleep_or_a_step_the_first_request_finds_nothing_that_is_due() {
     }
 }
 
+/// Hundreds of files are due: the first request waits for their keys, and not for their records.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_sleep_every_key_that_is_due_is_gone_before_the_first_request() {
+    let house = house();
+    house.pipeline.wake().await;
+    let mut files = Vec::new();
+    for at in 0..300 {
+        let file = house.put([60, 3600, 3600][at % 3], None, bytes(100)).await.unwrap();
+        if at % 3 == 1 {
+            house.pipeline.shorten(&file, Duration::from_secs(100)).unwrap();
+        }
+        files.push(file);
+    }
+    let living = house.put(7200, None, bytes(100)).await.unwrap();
+    house.clock.advance(Duration::from_secs(3601));
+    // A step back would revive what nobody has destroyed.
+    house.pipeline.wake().await;
+    let now = house.clock.now().wall.since_epoch();
+    house.clock.step_wall(Wall::from_unix(now - Duration::from_hours(48)));
+    assert_eq!(house.keys.epochs_held().all(), 1, "the living file's");
+    assert!(house.pipeline.census().files > 100, "their records were not waited for");
+    let own_secrets = house.keys.files_alive();
+    assert!((1..=101).contains(&own_secrets), "{own_secrets}: of those that ended with a bucket");
+    for file in &files {
+        assert!(house.keys.input_key(&file.origin.keys).is_err());
+    }
+    assert!(house.keys.input_key(&living.origin.keys).is_ok());
+    house.pipeline.sweep().await;
+    assert_eq!((house.pipeline.census().files, house.keys.files_alive()), (1, 1));
+    drop(files);
+    house.pipeline.delete(&living);
+    drop(living);
+    house.is_empty().await;
+}
+
+/// A run of chunks that is being opened while all keys are condemned ends first; then none opens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condemnation_waits_for_the_run_that_is_being_opened() {
+    let house = house();
+    let file = house.put(3600, None, bytes(100)).await.unwrap();
+    let (entered, inside) = std::sync::mpsc::channel();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let (keys, clock) = (&file.origin.keys, &house.clock);
+        let reader = scope.spawn(move || {
+            let opened = keys.while_alive(
+                || clock.now(),
+                || {
+                    entered.send(()).unwrap();
+                    wait.recv().unwrap();
+                },
+            );
+            opened.is_ok()
+        });
+        inside.recv().unwrap();
+        let condemner = scope.spawn(|| house.keys.condemn(crate::keyring::Suspicion::NewMachine));
+        while house.keys.generation() == 0 {
+            std::thread::yield_now();
+        }
+        let early = condemner.is_finished();
+        go_on.send(()).unwrap();
+        assert!(reader.join().unwrap());
+        condemner.join().unwrap();
+        assert!(!early, "it returned while a run was being opened");
+        assert!(keys.while_alive(|| clock.now(), || ()).is_err());
+    });
+    drop(house.pipeline.find(file.id, tenant()));
+    drop(file);
+    house.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_tenant_leaves_the_last_slots_to_the_others() {
+    let house = house();
+    house.pipeline.share_among(4);
+    let mut files = Vec::new();
+    let refused = loop {
+        match house.put(3600, None, bytes(0)).await {
+            Ok(file) => files.push(file),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused, PipelineError::Body(BodyError::Quota));
+    let terms = house.terms(3600);
+    assert!(!house.pipeline.has_quota(tenant(), &terms, Some(0)), "told before its body");
+    assert!(house.pipeline.has_quota(TenantId::of("other"), &terms, Some(0)));
+    let kept_back = house.slots - files.len();
+    assert!(kept_back >= house.slots / 8, "{kept_back} of {}", house.slots);
+    for file in files {
+        house.pipeline.delete(&file);
+    }
+    house.is_empty().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_client_leaves_while_a_worker_is_at_it_leaves_nothing() {
     let house = house();
@@ -373,7 +474,7 @@ async fn a_run_whose_client_leaves_while_a_worker_is_at_it_leaves_nothing() {
     registry.add(Arc::new(Silent(about)));
     let plan = registry.parse("silent").unwrap().prepare(&[], None).unwrap();
     let (input, digester, steps) = (bytes(1 << 20), Digester::default(), Vec::new());
-    let job = Job { input, digester, plan, steps };
+    let job = Run { input, digester, plan, steps };
     let terms = house.terms(3600);
     let mut run = Box::pin(house.pipeline.run(tenant(), &terms, job));
     while house.vault.usage().blobs == 0 {

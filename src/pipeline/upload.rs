@@ -8,18 +8,19 @@ use zeroize::Zeroize;
 
 use super::{Pipeline, PipelineError};
 use crate::body::{BodyError, ByteStream};
-use crate::clock::{Now, within};
+use crate::clock::{Now, Wall, within};
 use crate::entropy::random;
 use crate::file::{Deadline, FileId, Reason, Role, TenantId};
 use crate::intake::{Digester, Intake, Taken, media_type};
 use crate::metrics;
 use crate::policy::Terms;
 use crate::receipt::Acceptance;
+use crate::region::Region;
 use crate::shred::Shredder;
 use crate::table::{
-    Claims, Closed, Cut, Fingerprint, Kind, LiveFile, Nursery, Origin, Place, Segment,
+    Claims, Closed, Cut, Ended, Era, Fingerprint, Kind, LiveFile, Nursery, Origin, Place, Segment,
 };
-use crate::vault::Record;
+use crate::vault::{Record, Turn};
 
 /// A file as it arrives.
 pub struct Upload {
@@ -34,12 +35,15 @@ pub struct Upload {
 
 /// A file that is sealed but not yet known to anybody. Dropped, it is forgotten without a trace.
 pub struct Sealed {
-    unborn: Unborn,
-    created: Now,
-    segment: Segment,
-    record: Record,
-    downloads: Option<u64>,
-    taken: Taken,
+    pub(super) unborn: Unborn,
+    pub(super) era: Era,
+    pub(super) created: Now,
+    pub(super) segment: Segment,
+    pub(super) record: Record,
+    pub(super) downloads: Option<u64>,
+    pub(super) taken: Taken,
+    /// Processors that have had its plaintext already.
+    pub(super) handed_to: Vec<String>,
 }
 
 /// Keys of a file that is not complete: destroyed on drop, whatever became of the request.
@@ -62,6 +66,12 @@ impl Unborn {
         self.blobs.push((segment.place, segment.blob));
     }
 
+    /// Its era has ended: why it is not to be.
+    pub(super) fn ended(&mut self, ended: Ended) -> PipelineError {
+        self.reason = reason(ended);
+        ended.into()
+    }
+
     /// Hands the keys to a file that is complete.
     pub(super) fn hand_over(mut self) -> Result<Origin, BodyError> {
         let origin = self.origin.take().ok_or(BodyError::Gone)?;
@@ -79,6 +89,11 @@ impl Drop for Unborn {
     }
 }
 
+/// When it ends: an output may live shorter than the deadline it is sealed with.
+pub(super) fn expires_at(origin: &Origin) -> Wall {
+    origin.keys.deadline().unwrap_or(origin.deadline).expires_at()
+}
+
 impl Sealed {
     /// The keyed hash over request and body, if one was asked for.
     pub fn fingerprint(&mut self) -> Option<Fingerprint> {
@@ -94,12 +109,26 @@ impl Pipeline {
         terms: &Terms,
         now: Now,
     ) -> Result<Unborn, PipelineError> {
-        let deadline = Deadline::fix(now, terms.ttl)?;
+        self.cradle(tenant, terms.region, Deadline::fix(now, terms.ttl)?)
+    }
+
+    /// Draws keys that live until a deadline that stands already.
+    pub(super) fn cradle(
+        &self,
+        tenant: TenantId,
+        region: Region,
+        deadline: Deadline,
+    ) -> Result<Unborn, PipelineError> {
+        if !self.quotas.has_slot(tenant, self.keys.slots(), self.keys.secrets_held()) {
+            return Err(BodyError::Quota.into());
+        }
         let file = FileId::draw(&*self.entropy)?;
         let keys = Arc::new(self.keys.create(file, deadline)?);
+        // Its bucket may end earlier than asked for.
+        let deadline = keys.deadline().unwrap_or(deadline);
         let (shredder, nursery, blobs) = (self.shredder.clone(), self.nursery.clone(), Vec::new());
-        let entered = nursery.enter(&keys);
-        let origin = Some(Origin { keys, tenant, region: terms.region, deadline });
+        let entered = nursery.enter(&keys, tenant);
+        let origin = Some(Origin { keys, tenant, region, deadline });
         let unborn = Unborn { shredder, nursery, origin, blobs, reason: Reason::Failed };
         entered.map(|()| unborn).map_err(|Closed| PipelineError::Stopped)
     }
@@ -108,15 +137,17 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the budget stays spent.
-    pub async fn admit(&self, declared: Option<u64>) -> Result<(), PipelineError> {
+    pub async fn admit(&self, declared: Option<u64>) -> Result<Turn, PipelineError> {
         Ok(self.vault.admit(declared).await?)
     }
 
-    /// Whether a tenant's live bytes leave room for a body that declares its length.
+    /// Whether a tenant's live bytes leave room for a body that declares its length, and the locked
+    /// pages for one more file of that tenant.
     #[must_use]
     pub fn has_quota(&self, tenant: TenantId, terms: &Terms, declared: Option<u64>) -> bool {
         let used = self.quotas.used(tenant);
-        used.saturating_add(declared.unwrap_or(1).max(1)) <= terms.max_live_bytes
+        let fits = used.saturating_add(declared.unwrap_or(1).max(1)) <= terms.max_live_bytes;
+        fits && self.quotas.has_slot(tenant, self.keys.slots(), self.keys.secrets_held())
     }
 
     /// Takes in and seals a file. Its deadline runs from now.
@@ -130,6 +161,7 @@ impl Pipeline {
         upload: Upload,
     ) -> Result<Sealed, PipelineError> {
         let created = self.clock.now();
+        let era = self.enter(tenant)?;
         let mut unborn = self.conceive(tenant, terms, created)?;
         let mut intake = Intake::new(
             upload.input,
@@ -141,11 +173,14 @@ impl Pipeline {
         let origin = unborn.origin()?;
         let sealed = self.vault.seal(origin, (Role::Input, 0), &mut intake, upload.declared);
         let left = origin.deadline.left(created);
-        let Some(sealed) = within(&*self.clock, left, sealed).await else {
-            unborn.reason = Reason::Expired;
-            return Err(PipelineError::Expired);
+        let segment = match era.during(within(&*self.clock, left, sealed)).await {
+            Err(ended) => return Err(unborn.ended(ended)),
+            Ok(None) => {
+                unborn.reason = Reason::Expired;
+                return Err(PipelineError::Expired);
+            }
+            Ok(Some(sealed)) => sealed.map_err(|error| era.blame(PipelineError::from(error)))?,
         };
-        let segment = sealed?;
         unborn.owns(&segment);
         let mut taken = intake.finish()?;
         let record = Record {
@@ -156,7 +191,8 @@ impl Pipeline {
         };
         // The first bytes have told the type; nothing plain is kept while other parts arrive.
         taken.head.zeroize();
-        Ok(Sealed { unborn, created, segment, record, downloads: upload.downloads, taken })
+        let (downloads, handed_to) = (upload.downloads, Vec::new());
+        Ok(Sealed { unborn, era, created, segment, record, downloads, taken, handed_to })
     }
 
     /// Makes files known together: all of them, or none.
@@ -169,9 +205,7 @@ impl Pipeline {
             match self.publish(one) {
                 Ok(file) => files.push(file),
                 Err(error) => {
-                    for file in &files {
-                        self.shredder.shred(file, Reason::Failed);
-                    }
+                    self.discard(&files);
                     return Err(error);
                 }
             }
@@ -179,12 +213,29 @@ impl Pipeline {
         Ok(files)
     }
 
+    /// Shreds files that were published for a request that has failed after all.
+    pub fn discard(&self, files: &[Arc<LiveFile>]) {
+        for file in files {
+            self.shredder.shred(file, Reason::Failed);
+        }
+    }
+
     /// Makes a sealed file known: from here on it has a receipt and can be asked for.
     ///
     /// # Errors
     /// When its keys died meanwhile, or the random source fails.
     pub fn publish(&self, sealed: Sealed) -> Result<Arc<LiveFile>, PipelineError> {
-        let Sealed { unborn, created, segment, record, downloads, taken } = sealed;
+        let era = sealed.era.clone();
+        // Whatever failed: if the era is over, that is why.
+        self.publish_within(sealed).map_err(|error| era.blame(error))
+    }
+
+    fn publish_within(&self, sealed: Sealed) -> Result<Arc<LiveFile>, PipelineError> {
+        let Sealed { mut unborn, era, created, segment, record, downloads, taken, handed_to } =
+            sealed;
+        if let Some(ended) = era.end() {
+            return Err(unborn.ended(ended));
+        }
         let origin = unborn.origin()?;
         let id = origin.keys.file();
         let record = self.vault.seal_record(origin, &record)?;
@@ -195,11 +246,11 @@ impl Pipeline {
             tenant: origin.tenant,
             region: origin.region,
             accepted_at: created.wall,
-            expires_at: origin.deadline.expires_at(),
+            expires_at: expires_at(origin),
             keyring: origin.keys.keeper(),
             commitments: vec![segment.commitment],
             blobs: vec![self.vault.store_name(segment.place)],
-            handed_to: Vec::new(),
+            handed_to,
         })?;
         let file = Arc::new(LiveFile {
             id,
@@ -215,11 +266,31 @@ impl Pipeline {
             reservation: taken.reservation,
             released: AtomicBool::new(false),
         });
-        if self.table.insert(file.clone()).is_err() {
-            self.shredder.shred(&file, Reason::Expired);
-            return Err(PipelineError::Expired);
-        }
+        self.enroll(&file, &era)?;
         metrics::count(metrics::FILES_ACCEPTED, 1);
         Ok(file)
+    }
+
+    /// Puts a file or a run into the table. Looks at its era after that: an erasure looks through
+    /// the table after it has ended the era, so that one of the two sees the other.
+    pub(super) fn enroll(&self, file: &Arc<LiveFile>, era: &Era) -> Result<(), PipelineError> {
+        let entered = self.table.insert(file.clone());
+        if let Some(ended) = era.end() {
+            self.shredder.shred(file, reason(ended));
+            return Err(ended.into());
+        }
+        if entered.is_err() {
+            self.shredder.shred(file, Reason::Expired);
+            return Err(PipelineError::Expired);
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of something unfinished when its era ends.
+const fn reason(ended: Ended) -> Reason {
+    match ended {
+        Ended::Suspended => Reason::Cancelled,
+        Ended::Erased => Reason::Erased,
     }
 }

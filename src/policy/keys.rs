@@ -99,6 +99,17 @@ impl Key {
     pub fn tenant(&self) -> &str {
         &self.tenant
     }
+
+    /// Whoever holds something this key handed on: of its tenant, with no role at all.
+    #[must_use]
+    pub fn bearer(&self) -> Principal {
+        let roles = Roles::default();
+        Principal { tenant: self.tenant.clone(), key_id: self.id.clone(), roles }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.tenant == other.tenant && self.sha256 == other.sha256
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +166,21 @@ impl<'a> Presented<'a> {
 }
 
 impl Policy {
+    /// The configured key somebody was authenticated by.
+    #[must_use]
+    pub fn key(&self, principal: &Principal) -> Option<&Key> {
+        let theirs = |key: &&Key| key.id == principal.key_id && key.tenant == principal.tenant;
+        self.keys.iter().find(theirs)
+    }
+
+    /// Whether a key still stands behind what it handed on: configured with the same secret, not
+    /// ended, and still a client's.
+    #[must_use]
+    pub fn stands_behind(&self, key: &Key, now: Wall) -> bool {
+        let valid = |held: &&Key| held.roles.client && held.not_after.is_none_or(|end| now < end);
+        self.keys.iter().filter(valid).any(|held| held.is_same(key))
+    }
+
     /// Finds the key that was presented. Every configured key is compared, in constant time each,
     /// so an unknown id costs what a known one does.
     #[must_use]

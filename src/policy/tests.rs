@@ -50,6 +50,8 @@ fn tenant(regions: &[&str]) -> TenantPolicy {
         always_digest: false,
         providers: Vec::new(),
         return_to: Vec::new(),
+        webhooks: Vec::new(),
+        webhook_secret: None,
     }
 }
 

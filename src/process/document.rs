@@ -1,21 +1,19 @@
 //! The gateway's side of a document step: feeds a worker, and believes none of its answers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, select};
-use futures_util::{StreamExt, stream};
-use tokio::io::AsyncWriteExt;
-use tokio::net::unix::pipe;
+use futures_util::stream;
 use zeroize::Zeroizing;
 
-use super::frame::{Fault, MAX_REQUEST, Request};
+use super::feed::Feed;
+use super::frame::{MAX_REQUEST, Request};
 use super::options::{Setting, schema};
 use super::{Description, Options, Output, ProcessError, Processor, Step, StepStream};
-use crate::body::{BodyError, Pool};
-use crate::clock::{Clock, within};
+use crate::body::Pool;
+use crate::clock::Clock;
 use crate::jail::{Jail, Leash, Limits};
 use crate::problem::Slug;
 
@@ -197,56 +195,5 @@ impl Talk {
         // From here on every second is the worker's own.
         self.leash.start_timer();
         fed
-    }
-}
-
-/// The way into a worker.
-struct Feed {
-    stdin: Option<pipe::Sender>,
-    /// Bytes the worker will still be given.
-    left: u64,
-    /// A longer document is refused; otherwise its rest is read and dropped.
-    whole: bool,
-    limit: u64,
-    /// How long the worker may leave a piece unread.
-    patience: Duration,
-    clock: Arc<dyn Clock>,
-}
-
-impl Feed {
-    async fn run(
-        mut self,
-        request: Zeroizing<Vec<u8>>,
-        mut input: StepStream,
-    ) -> Result<(), ProcessError> {
-        self.write(&request).await?;
-        drop(request);
-        while let Some(bytes) = input.next().await {
-            let bytes = bytes?;
-            let len = bytes.len() as u64;
-            if len > self.left && self.whole {
-                return Err(BodyError::TooLarge { limit: self.limit }.into());
-            }
-            let taken = usize::try_from(len.min(self.left)).unwrap_or(bytes.len());
-            self.left -= taken as u64;
-            self.write(&bytes[..taken]).await?;
-        }
-        if let Some(mut stdin) = self.stdin.take() {
-            let _ = stdin.shutdown().await;
-        }
-        Ok(())
-    }
-
-    /// Writes unless the worker has stopped reading: what that means, its answer tells.
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), ProcessError> {
-        let Some(stdin) = &mut self.stdin else { return Ok(()) };
-        match within(&*self.clock, self.patience, stdin.write_all(bytes)).await {
-            Some(Ok(())) => Ok(()),
-            Some(Err(_)) => {
-                self.stdin = None;
-                Ok(())
-            }
-            None => Err(ProcessError::refused(Fault::Limit.slug())),
-        }
     }
 }

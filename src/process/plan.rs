@@ -9,6 +9,41 @@ use crate::process::options::bad;
 /// The steps a request names, pipelines expanded; not yet told their options.
 pub struct Steps(Vec<(String, Arc<dyn Processor>)>);
 
+/// Steps with what a request said to them: enough to prepare them for every file, and every try.
+pub struct Recipe {
+    steps: Steps,
+    options: Vec<(String, String)>,
+    password: Option<Password>,
+}
+
+impl Recipe {
+    /// As [`Steps::prepare`], to be done again later.
+    ///
+    /// # Errors
+    /// Those of [`Steps::prepare`].
+    pub fn new(
+        steps: Steps,
+        options: Vec<(String, String)>,
+        password: Option<Password>,
+    ) -> Result<Self, ProcessError> {
+        steps.prepare(&options, password.as_ref())?;
+        Ok(Self { steps, options, password })
+    }
+
+    /// The steps' names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.steps.names()
+    }
+
+    /// Prepares the steps.
+    ///
+    /// # Errors
+    /// Those of [`Steps::prepare`], which said yes before.
+    pub fn plan(&self) -> Result<Plan, ProcessError> {
+        self.steps.prepare(&self.options, self.password.as_ref())
+    }
+}
+
 /// Steps that are ready to run.
 pub struct Plan(Vec<Box<dyn Step>>);
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::checksum::Checksum;
 use super::compress::Compress;
 use super::document::{DocumentProcessor, DocumentRoom};
+use super::own::{Means, Own, Unequipped};
 use super::plan::Steps;
-use super::{Description, ProcessError, Processor, detect, text};
+use super::{Description, ProcessError, Processor, convert, detect, text};
 use crate::problem::Slug;
 
 /// The processors every gateway of this version has.
@@ -33,6 +34,23 @@ impl Registry {
         registry.add(Arc::new(DocumentProcessor::new(room.clone(), &detect::KIND)));
         registry.add(Arc::new(DocumentProcessor::new(room.clone(), &text::KIND)));
         registry
+    }
+
+    /// The built-in processors, those that this machine adds, and the operator's own.
+    ///
+    /// # Errors
+    /// When one of the operator's cannot run here.
+    pub fn equipped(means: &Means, own: &[Own]) -> Result<Self, Unequipped> {
+        let mut registry = Self::built_in(&means.room);
+        if let Ok(bubblewrap) = &means.programs
+            && let Some(convert) = convert::processor(&means.room, bubblewrap)
+        {
+            registry.add(convert);
+        }
+        for own in own {
+            registry.add(own.processor(means)?);
+        }
+        Ok(registry)
     }
 
     /// Adds a processor; one of the same name is replaced.

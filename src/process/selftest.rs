@@ -13,6 +13,7 @@ use super::frame::{Fault, Kind, MediaType, Request};
 use super::worker::{Answer, Pipe, write_frame};
 use super::{ProcessError, Step};
 
+mod attack;
 mod search;
 pub use search::masked;
 
@@ -26,6 +27,9 @@ macro_rules! acts {
 
         impl Act {
             pub const ALL: &[Self] = &[$(Self::$act),*];
+
+            /// What a worker that was taken over would try; the document says whom it goes for.
+            pub const ATTACKS: &[Self] = ATTACKS;
 
             const fn word(self) -> &'static str {
                 match self { $(Self::$act => $word,)* }
@@ -69,7 +73,52 @@ acts! {
     UnknownFault "unknown-fault";
     /// Data before a head.
     Headless "headless";
+    OpenFile "open-file";
+    ListProcesses "list-processes";
+    ReadEnvironment "read-environment";
+    ConnectTcp "connect-tcp";
+    SendUdp "send-udp";
+    ConnectUnix "connect-unix";
+    Fork "fork";
+    Execute "execute";
+    Ptrace "ptrace";
+    /// Reads another process's memory.
+    ReadMemory "read-memory";
+    Signal "signal";
+    /// Sets another process's limits.
+    LimitOthers "limit-others";
+    /// A pidfd of another process.
+    OpenProcess "open-process";
+    IoUring "io-uring";
+    Keyctl "keyctl";
+    Bpf "bpf";
+    Unshare "unshare";
+    MemfdSecret "memfd-secret";
+    /// Memory that can be run.
+    MakeCode "make-code";
 }
+
+const ATTACKS: &[Act] = &[
+    Act::OpenFile,
+    Act::ListProcesses,
+    Act::ReadEnvironment,
+    Act::ConnectTcp,
+    Act::SendUdp,
+    Act::ConnectUnix,
+    Act::Fork,
+    Act::Execute,
+    Act::Ptrace,
+    Act::ReadMemory,
+    Act::Signal,
+    Act::LimitOthers,
+    Act::OpenProcess,
+    Act::IoUring,
+    Act::Keyctl,
+    Act::Bpf,
+    Act::Unshare,
+    Act::MemfdSecret,
+    Act::MakeCode,
+];
 
 /// A step that makes its worker do `act`.
 ///
@@ -91,6 +140,9 @@ pub(super) fn reads(request: &Request) -> bool {
 pub(super) fn answer(request: &Request, document: &[u8]) -> Result<Answer, Fault> {
     let act = request.options.get("act").and_then(|act| Act::parse(act));
     match act.ok_or(Fault::Unsupported)? {
+        act if ATTACKS.contains(&act) => {
+            return attack::attempt(act, document).map(|said| json_answer(&said));
+        }
         Act::LookAround => return Ok(json_answer(&surroundings())),
         Act::Search => return search::search(document).map(|found| json_answer(&found)),
         Act::Hurry => return Ok(json_answer(&json!({}))),
@@ -115,6 +167,7 @@ pub(super) fn answer(request: &Request, document: &[u8]) -> Result<Answer, Fault
         Act::UnknownType => say(Kind::Head, b"text/html"),
         Act::UnknownFault => say(Kind::Problem, b"unauthenticated"),
         Act::Headless => say(Kind::Data, b"text"),
+        _ => return Err(Fault::Unsupported),
     }
     Err(Fault::Limit)
 }
@@ -136,7 +189,7 @@ fn surroundings() -> Value {
         "environment": std::env::vars_os().count(),
         "arguments": std::env::args_os().count(),
         "descriptors": (0..4096).filter(is_open).collect::<Vec<_>>(),
-        "can_open": rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).is_ok(),
+        "files": limit(Resource::Nofile),
         "dumpable": dumpable_behavior().is_ok_and(|b| b != DumpableBehavior::NotDumpable),
         "new_privileges": !rustix::thread::no_new_privs().unwrap_or(false),
         "memory": limit(Resource::As),

@@ -4,6 +4,9 @@
 //! not even /proc/pid/mem shows them. Elsewhere anonymous pages, mlocked and MADV_DONTDUMP. Both
 //! are MADV_DONTFORK. Where neither is to be had there are none: ordinary memory never stands in
 //! for them (VAULT.md).
+//!
+//! Miri knows none of these system calls: there pages of the allocator stand in, so that whatever
+//! points into pages can be run under it.
 
 use std::ffi::c_void;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -41,8 +44,21 @@ unsafe impl Send for Pages {}
 
 impl Pages {
     /// Maps and locks `bytes`, a whole number of pages; `None` where the kernel refuses.
+    #[cfg(not(miri))]
     pub(super) fn lock(bytes: usize) -> Option<Self> {
         Self::secret(bytes).or_else(|| Self::locked(bytes))
+    }
+
+    #[cfg(miri)]
+    pub(super) fn lock(bytes: usize) -> Option<Self> {
+        // SAFETY: the layout has a size: nobody asks for no pages.
+        let base = unsafe { std::alloc::alloc_zeroed(Self::stand_in(bytes)) };
+        Some(Self { base: NonNull::new(base)?, bytes, kind: SlabKind::Mlock })
+    }
+
+    #[cfg(miri)]
+    fn stand_in(bytes: usize) -> std::alloc::Layout {
+        std::alloc::Layout::from_size_align(bytes, 4096).unwrap()
     }
 
     fn secret(bytes: usize) -> Option<Self> {
@@ -104,8 +120,14 @@ impl Drop for Pages {
     fn drop(&mut self) {
         // Whoever handed out parts of it has wiped those; wiping the rest would only touch pages
         // that were never used.
+        #[cfg(not(miri))]
         // SAFETY: the mapping is ours, and whoever hands out parts of it keeps self alive.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.bytes) };
+        #[cfg(miri)]
+        // SAFETY: as above, of the allocator, with the layout it was asked for.
+        unsafe {
+            std::alloc::dealloc(self.base.as_ptr(), Self::stand_in(self.bytes));
+        }
     }
 }
 

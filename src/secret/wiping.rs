@@ -34,3 +34,25 @@ unsafe impl GlobalAlloc for Wiping {
     // `realloc` stays GlobalAlloc's own: it allocates, copies and deallocates, and so never leaves
     // the old place behind unwiped.
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_or_shrinks_keeps_its_content() {
+        let layout = Layout::from_size_align(48, 16).unwrap();
+        // SAFETY: the layout has a size; each block is used within it, and given back once, with
+        // the layout it then has.
+        unsafe {
+            let block = Wiping.alloc_zeroed(layout);
+            assert_eq!(std::slice::from_raw_parts(block, 48), [0; 48]);
+            block.write_bytes(7, 48);
+            let block = Wiping.realloc(block, layout, 4096);
+            assert_eq!(std::slice::from_raw_parts(block, 48), [7; 48]);
+            let block = Wiping.realloc(block, Layout::from_size_align(4096, 16).unwrap(), 16);
+            assert_eq!(std::slice::from_raw_parts(block, 16), [7; 16]);
+            Wiping.dealloc(block, Layout::from_size_align(16, 16).unwrap());
+        }
+    }
+}

@@ -3,41 +3,79 @@
 //! A file has no name from its first byte on: nothing to list, nothing left after a kill. Writes
 //! go straight from the task (measured: handing them to another thread costs more), without any
 //! fsync: what a crash may lose is unreadable anyway, because its keys are lost with the process.
+//! Only a disk that keeps writers waiting is waited for aside, so that other tasks go on.
+//!
+//! The first [`PACKED_BYTES`] of a blob share pack files with others, and only what is longer has
+//! a file of its own for the rest, so that many files need few descriptors.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::pack::{self, Packs, Stretch};
 use super::{Answer, BlobId, BlobWriter, Store, StoreError, Usage};
 use crate::body::Buffer;
+use crate::clock::{Boot, Clock};
 use crate::crypto::{SealedRun, SegmentEnd};
-use crate::disk::Spool;
+use crate::disk::{ReadAt, Spool, read_at, read_cached_at};
 use crate::keyring::Doomed;
 use crate::region::Region;
 use crate::tasks::blocking;
 
+/// What of a blob goes into packs, bytes: longer ones pay for a descriptor.
+const PACKED_BYTES: u64 = 16 << 20;
+
 /// A store of at most `limit` sealed bytes in a spool.
 #[derive(Clone)]
-pub struct LocalStore {
+pub struct LocalStore(Arc<Shelf>);
+
+struct Shelf {
     region: Region,
     spool: Spool,
-    room: Arc<Room>,
-    blobs: Arc<Mutex<HashMap<BlobId, Blob>>>,
-    next: Arc<AtomicU64>,
+    packs: Packs,
+    packed_bytes: u64,
+    room: Room,
+    tide: Tide,
+    blobs: Mutex<HashMap<BlobId, Arc<Blob>>>,
+    next: AtomicU64,
 }
 
-#[derive(Clone)]
-struct Blob {
-    file: Arc<File>,
-    bytes: u64,
+/// A write that takes longer than this waited for the disk: the kernel holds writers back when too
+/// much of what they wrote is still on its way there.
+const SLOW_WRITE: Duration = Duration::from_millis(20);
+/// For how long writes then expect to wait.
+const SLOW_FOR: Duration = Duration::from_secs(1);
+
+/// Whether writes go straight to the page cache, or wait for the disk.
+struct Tide {
+    clock: Arc<dyn Clock>,
+    slow_until: Mutex<Option<Boot>>,
 }
 
-/// Bytes written against the operator's limit.
+impl Tide {
+    /// Writes; aside from the runtime's other tasks if it will probably take its time.
+    fn write(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let began = self.clock.now().boot;
+        let slow = self.slow_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_slow = slow.is_some_and(|until| began < until);
+        drop(slow);
+        let written = if is_slow { blocking(write) } else { write() };
+        let now = self.clock.now().boot;
+        if now.since(began) > SLOW_WRITE {
+            let mut slow = self.slow_until.lock().unwrap_or_else(PoisonError::into_inner);
+            *slow = Some(now.plus(SLOW_FOR));
+        }
+        written
+    }
+}
+
+/// Bytes on the disk against the operator's limit.
 struct Room {
     limit: u64,
     used: AtomicU64,
@@ -55,15 +93,77 @@ impl Room {
     }
 }
 
-impl LocalStore {
-    #[must_use]
-    pub fn new(region: Region, spool: Spool, limit: u64) -> Self {
-        let room = Arc::new(Room { limit, used: AtomicU64::new(0) });
-        Self { region, spool, room, blobs: Arc::default(), next: Arc::default() }
+/// A blob's bytes: stretches in order, each with the offset it starts at, then its own file.
+#[derive(Default)]
+struct Blob {
+    packed: Vec<(u64, Stretch)>,
+    packed_bytes: u64,
+    own: Option<File>,
+    own_bytes: u64,
+}
+
+impl Blob {
+    fn read(&self, mut offset: u64, mut out: &mut [u8], read: ReadAt) -> io::Result<()> {
+        let first = self.packed.partition_point(|(start, _)| *start <= offset).saturating_sub(1);
+        for (place, (start, stretch)) in self.packed.iter().enumerate().skip(first) {
+            if out.is_empty() || offset >= self.packed_bytes {
+                break;
+            }
+            let end = self.packed.get(place + 1).map_or(self.packed_bytes, |(start, _)| *start);
+            let here = usize::try_from(end - offset).unwrap_or(usize::MAX).min(out.len());
+            let (now, later) = out.split_at_mut(here);
+            stretch.read(offset - start, now, read)?;
+            (out, offset) = (later, offset + here as u64);
+        }
+        match &self.own {
+            _ if out.is_empty() => Ok(()),
+            Some(file) => read(file, out, offset - self.packed_bytes),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 
-    fn blobs(&self) -> std::sync::MutexGuard<'_, HashMap<BlobId, Blob>> {
+    /// What it takes on the disk, bytes.
+    fn footprint(&self) -> u64 {
+        self.own_bytes + self.packed.iter().map(|(_, stretch)| stretch.footprint()).sum::<u64>()
+    }
+
+    fn release(&self) -> io::Result<()> {
+        self.packed.iter().try_for_each(|(_, stretch)| stretch.release())
+    }
+}
+
+impl LocalStore {
+    #[must_use]
+    pub fn new(region: Region, spool: Spool, limit: u64, clock: Arc<dyn Clock>) -> Self {
+        let packed_bytes = if pack::possible(&spool) { PACKED_BYTES } else { 0 };
+        let room = Room { limit, used: AtomicU64::new(0) };
+        let packs = Packs::new(spool.clone());
+        let tide = Tide { clock, slow_until: Mutex::new(None) };
+        let (blobs, next) = (Mutex::default(), AtomicU64::new(0));
+        Self(Arc::new(Shelf { region, spool, packs, packed_bytes, room, tide, blobs, next }))
+    }
+}
+
+impl Shelf {
+    fn blobs(&self) -> std::sync::MutexGuard<'_, HashMap<BlobId, Arc<Blob>>> {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, blob: &mut Blob, bytes: &[u8]) -> io::Result<()> {
+        if blob.own.is_none() && blob.packed_bytes + bytes.len() as u64 <= self.packed_bytes {
+            let stretch = self.packs.write(bytes)?;
+            blob.packed.push((blob.packed_bytes, stretch));
+            blob.packed_bytes += bytes.len() as u64;
+            return Ok(());
+        }
+        let file = match blob.own.take() {
+            Some(file) => file,
+            None => self.spool.nameless()?,
+        };
+        let file = blob.own.insert(file);
+        file.write_all_at(bytes, blob.own_bytes)?;
+        blob.own_bytes += bytes.len() as u64;
+        Ok(())
     }
 }
 
@@ -74,67 +174,82 @@ impl Store for LocalStore {
     }
 
     fn region(&self) -> Region {
-        self.region
+        self.0.region
     }
 
     async fn begin(&self) -> Result<Box<dyn BlobWriter>, StoreError> {
-        let file = blocking(|| self.spool.nameless()).map_err(|error| classify(&error))?;
-        Ok(Box::new(Writer { store: self.clone(), file: Some(file), bytes: 0 }))
+        let (shelf, blob) = (self.0.clone(), Some(Blob::default()));
+        Ok(Box::new(Writer { shelf, blob, taken: 0 }))
     }
 
     async fn read(&self, blob: BlobId, offset: u64, into: &mut Buffer) -> Result<(), StoreError> {
-        let blob = self.blobs().get(&blob).cloned().ok_or(StoreError::Missing)?;
-        let read = blocking(|| blob.file.read_exact_at(into.as_mut_slice(), offset));
+        let blob = self.0.blobs().get(&blob).cloned().ok_or(StoreError::Missing)?;
+        let into = into.as_mut_slice();
+        let read = match blob.read(offset, into, read_cached_at) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                blocking(|| blob.read(offset, into, read_at))
+            }
+            cached => cached,
+        };
         read.map_err(|error| classify(&error))
     }
 
-    async fn delete(&self, blob: BlobId, _leave: Doomed<'_>) -> Result<Answer, StoreError> {
-        let Some(blob) = self.blobs().remove(&blob) else { return Ok(Answer::Deleted) };
-        self.room.give_back(blob.bytes);
+    async fn delete(&self, id: BlobId, _leave: Doomed<'_>) -> Result<Answer, StoreError> {
+        let Some(blob) = self.0.blobs().get(&id).cloned() else { return Ok(Answer::Deleted) };
         // Closing the last descriptor frees the blocks: 23 ms for 256 MiB on ext4 (measured). A
-        // reader that still holds the file closes it when its next chunk is refused.
+        // reader that still holds the blob lets it go when its next chunk is refused.
+        blocking(|| blob.release()).map_err(|error| classify(&error))?;
+        if self.0.blobs().remove(&id).is_some() {
+            self.0.room.give_back(blob.footprint());
+        }
         blocking(|| drop(blob));
         Ok(Answer::Deleted)
     }
 
     fn usage(&self) -> Usage {
-        let blobs = self.blobs();
-        Usage { blobs: blobs.len() as u64, bytes: self.room.used.load(Ordering::Relaxed) }
+        let blobs = self.0.blobs().len() as u64;
+        Usage { blobs, bytes: self.0.room.used.load(Ordering::Relaxed) }
     }
 }
 
 struct Writer {
-    store: LocalStore,
-    file: Option<File>,
-    bytes: u64,
+    shelf: Arc<Shelf>,
+    /// `None` once committed.
+    blob: Option<Blob>,
+    /// Room taken, bytes: what the blob fills on the disk, and what a failed write may have filled.
+    taken: u64,
 }
 
 #[async_trait]
 impl BlobWriter for Writer {
     async fn append(&mut self, run: SealedRun) -> Result<(), StoreError> {
-        let bytes = run.as_slice().len() as u64;
-        self.store.room.take(bytes)?;
-        self.bytes += bytes;
-        let file = self.file.as_mut().ok_or(StoreError::Failed)?;
-        blocking(|| file.write_all(run.as_slice())).map_err(|error| classify(&error))
+        let bytes = pack::blocks(run.as_slice().len() as u64);
+        self.shelf.room.take(bytes)?;
+        self.taken += bytes;
+        let blob = self.blob.as_mut().ok_or(StoreError::Failed)?;
+        let written = self.shelf.tide.write(|| self.shelf.write(blob, run.as_slice()));
+        written.map_err(|error| classify(&error))
     }
 
     async fn commit(mut self: Box<Self>, _end: &SegmentEnd) -> Result<BlobId, StoreError> {
-        let file = Arc::new(self.file.take().ok_or(StoreError::Failed)?);
+        let mut blob = self.blob.take().ok_or(StoreError::Failed)?;
+        blob.packed.shrink_to_fit();
         // The blob gives the bytes back when it is deleted; the drop below must not.
-        let bytes = std::mem::take(&mut self.bytes);
-        let id = BlobId(self.store.next.fetch_add(1, Ordering::Relaxed));
-        self.store.blobs().insert(id, Blob { file, bytes });
+        self.shelf.room.give_back(std::mem::take(&mut self.taken) - blob.footprint());
+        let id = BlobId(self.shelf.next.fetch_add(1, Ordering::Relaxed));
+        self.shelf.blobs().insert(id, Arc::new(blob));
         Ok(id)
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.store.room.give_back(self.bytes);
-        if let Some(unfinished) = self.file.take() {
+        if let Some(unfinished) = self.blob.take() {
+            // A stretch that gives no blocks back now does so when its pack goes.
+            let _ = blocking(|| unfinished.release());
             blocking(|| drop(unfinished));
         }
+        self.shelf.room.give_back(self.taken);
     }
 }
 

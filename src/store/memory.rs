@@ -137,7 +137,10 @@ impl BlobWriter for Writer {
     }
 
     async fn commit(mut self: Box<Self>, _end: &SegmentEnd) -> Result<BlobId, StoreError> {
-        let blob = Blob { runs: std::mem::take(&mut self.runs), bytes: self.bytes };
+        let mut runs = std::mem::take(&mut self.runs);
+        // Small blobs are many, and a vector begins with room for four.
+        runs.shrink_to_fit();
+        let blob = Blob { runs, bytes: self.bytes };
         // The shelf counts the bytes from here on; the drop below must not give them back.
         self.bytes = 0;
         let mut shelf = self.store.shelf();

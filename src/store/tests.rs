@@ -30,7 +30,7 @@ fn bench(limit: u64) -> Bench {
     let spool = Spool::open(&home.path().join("spool")).unwrap();
     let stores: Vec<Arc<dyn Store>> = vec![
         Arc::new(MemoryStore::new(region, limit)),
-        Arc::new(LocalStore::new(region, spool, limit)),
+        Arc::new(LocalStore::new(region, spool, limit, Arc::new(SystemClock))),
     ];
     let pool = Pool::new(Budget::of(64 << 20), RUN_BYTES);
     Bench { pool, clock: Arc::new(SystemClock), region, _home: home, stores }
@@ -84,12 +84,16 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_is_read_at_every_offset() {
-    let bench = bench(16 << 20);
+    let bench = bench(48 << 20);
     for store in &bench.stores {
-        for size in [0, 1, 16_383, 16_384, 300_000, 1 << 20] {
+        for size in [0, 1, 16_383, 16_384, 300_000, 1 << 20, 17 << 20] {
             let (blob, sealed) = bench.put(&**store, size).await.unwrap();
             assert_eq!(sealed.len() as u64, sealed_len(size as u64));
-            for at in [0, 119, sealed.len() / 2, sealed.len() - 1] {
+            // The last ones lie around the end of what goes into packs.
+            let around = [16 << 20, (16 << 20) - RUN_BYTES, 63 * RUN_BYTES, 63 * RUN_BYTES - 1];
+            let around = around.into_iter().filter(|at| *at < sealed.len());
+            let anywhere = [0, 119, sealed.len() / 2, sealed.len() - 1];
+            for at in anywhere.into_iter().chain(around) {
                 let len = (sealed.len() - at).min(RUN_BYTES);
                 let read = bench.read(&**store, blob, at as u64, len).await.unwrap();
                 assert!(read == sealed[at..at + len], "{} {size} {at}", store.name());

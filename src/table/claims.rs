@@ -62,6 +62,9 @@ pub struct Claim {
     token: Token,
     progress: Progress,
     unconfirmed: bool,
+    /// A claim elsewhere that shares this one's fate: a file's downloads and a grant's are counted
+    /// apart.
+    beside: Option<Box<Claim>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,10 +102,24 @@ impl Claims {
         continued: Option<&str>,
         entropy: &dyn Entropy,
     ) -> Result<Claim, ClaimError> {
-        let fresh: Token = random(entropy)?;
+        self.take_as(continued.and_then(parse), random(entropy)?)
+    }
+
+    /// As [`Claims::take`], beside a claim elsewhere and under its name, so that one name continues
+    /// both.
+    ///
+    /// # Errors
+    /// When none is left.
+    pub fn take_beside(&self, mut claim: Claim) -> Result<Claim, ClaimError> {
+        let own = self.take_as(Some(claim.token), claim.token)?;
+        claim.beside = Some(Box::new(own));
+        Ok(claim)
+    }
+
+    fn take_as(&self, continued: Option<Token>, fresh: Token) -> Result<Claim, ClaimError> {
         let now = self.clock.now().boot;
         let mut tally = self.tally();
-        if let Some(token) = continued.and_then(parse)
+        if let Some(token) = continued
             && let Some(state) = tally.claims.get_mut(&token)
             && state.until.is_none_or(|until| now < until)
         {
@@ -118,7 +135,16 @@ impl Claims {
     }
 
     fn claim(&self, token: Token, progress: Progress) -> Claim {
-        Claim { claims: self.clone(), token, progress, unconfirmed: false }
+        Claim { claims: self.clone(), token, progress, unconfirmed: false, beside: None }
+    }
+
+    /// Whether a client that names this claim would go on with it.
+    #[must_use]
+    pub fn continues(&self, claim: &str) -> bool {
+        let now = self.clock.now().boot;
+        let tally = self.tally();
+        let state = parse(claim).and_then(|token| tally.claims.get(&token));
+        state.is_some_and(|state| state.until.is_none_or(|until| now < until))
     }
 
     /// Whether nothing can be delivered any more: no download left, none running, none that may
@@ -189,17 +215,26 @@ impl Claim {
             self.progress = Progress::Sending;
             self.with_state(|state| state.spent = true);
         }
+        if let Some(beside) = &mut self.beside {
+            beside.spend();
+        }
     }
 
     /// The last byte of the delivery has left; the client has not shown yet that it has it.
     pub fn await_confirmation(&mut self) {
         self.with_state(|state| state.unconfirmed += 1);
         self.unconfirmed = true;
+        if let Some(beside) = &mut self.beside {
+            beside.await_confirmation();
+        }
     }
 
     /// The delivery has arrived.
     pub fn complete(&mut self) {
         self.progress = Progress::Whole;
+        if let Some(beside) = &mut self.beside {
+            beside.complete();
+        }
     }
 
     fn with_state(&self, change: impl FnOnce(&mut State)) {
@@ -294,6 +329,24 @@ mod tests {
         clock.advance(Duration::from_secs(21));
         assert!(claims.take(Some(&token), &entropy).is_err(), "a second break adds no time");
         assert!(claims.are_spent());
+    }
+
+    #[test]
+    fn two_counts_share_a_name_and_a_fate() {
+        let (file, _, entropy) = claims(1);
+        let (grant, _, _) = claims(2);
+        let both = || grant.take_beside(file.take(None, &entropy)?);
+        drop(both().unwrap());
+        assert_eq!((file.left(), grant.left()), (1, 2), "no byte left: both are given back");
+        let mut claim = both().unwrap();
+        assert!(both().is_err());
+        assert_eq!((file.left(), grant.left()), (0, 1), "the file had none: the grant lost none");
+        claim.spend();
+        let token = claim.token();
+        drop(claim);
+        assert!(file.continues(&token) && grant.continues(&token));
+        let again = grant.take_beside(file.take(Some(&token), &entropy).unwrap());
+        assert_eq!((again.is_ok(), grant.left()), (true, 1), "going on spends nothing");
     }
 
     #[test]

@@ -1,38 +1,61 @@
 //! The wish that a stream should end now, seen by everyone who carries the file's bytes.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
-/// Fires once and stays fired.
-#[derive(Clone)]
-pub struct Cut(watch::Sender<bool>);
+/// Fires once and stays fired. Every live file has one, so it is small.
+#[derive(Clone, Default)]
+pub struct Cut(Arc<Wish>);
 
-impl Default for Cut {
-    fn default() -> Self {
-        Self(watch::Sender::new(false))
-    }
+#[derive(Default)]
+struct Wish {
+    fired: AtomicBool,
+    waiting: Notify,
 }
 
 impl Cut {
     /// Ends every stream that watches.
     pub fn fire(&self) {
-        self.0.send_replace(true);
+        self.0.fired.store(true, Ordering::Release);
+        self.0.waiting.notify_waiters();
     }
 
     #[must_use]
     pub fn has_fired(&self) -> bool {
-        *self.0.borrow()
+        self.0.fired.load(Ordering::Acquire)
     }
 
-    /// Completes once fired; never, if the sender is gone without firing.
+    /// Completes once fired.
     pub fn fired(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut seen = self.0.subscribe();
-        let keep = self.clone();
+        let wish = self.0.clone();
         async move {
-            let _keep = keep;
-            // The sender lives in `keep`: this only returns when it fired.
-            let _ = seen.wait_for(|fired| *fired).await;
+            let mut waiting = std::pin::pin!(wish.waiting.notified());
+            // Waiting from here on: whatever fires later wakes us, whatever fired before is seen.
+            waiting.as_mut().enable();
+            if !wish.fired.load(Ordering::Acquire) {
+                waiting.await;
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_and_who_comes_later_both_hear_of_it() {
+        let cut = Cut::default();
+        let mut early = Box::pin(cut.fired());
+        assert!(futures_util::poll!(&mut early).is_pending());
+        let unpolled = cut.fired();
+        cut.clone().fire();
+        early.await;
+        unpolled.await;
+        cut.fired().await;
+        assert!(cut.has_fired());
     }
 }

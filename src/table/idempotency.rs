@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{Boot, Clock};
 use crate::file::{FileId, TenantId};
+use crate::job::JobId;
 
 /// A keyed hash over a request's method, path, query, length and body.
 pub type Fingerprint = [u8; 32];
@@ -22,6 +23,8 @@ pub struct Outcome {
     pub files: Vec<FileId>,
     /// Whether the answer was a list of several files.
     pub several: bool,
+    /// The job it started.
+    pub job: Option<JobId>,
 }
 
 /// What is known of a key.
@@ -125,7 +128,8 @@ mod tests {
         assert!(matches!(all.look(TenantId::of("other"), key), Seen::First(_)));
         drop(first);
         let Seen::First(again) = all.look(acme, key) else { panic!("free again") };
-        let outcome = Outcome { fingerprint: [2; 32], files: Vec::new(), several: false };
+        let outcome =
+            Outcome { fingerprint: [2; 32], files: Vec::new(), several: false, job: None };
         again.settle(outcome.clone());
         assert!(matches!(all.look(acme, key), Seen::Done(done) if done == outcome));
         clock.advance(KEPT);

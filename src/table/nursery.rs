@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::clock::Now;
-use crate::file::FileId;
+use crate::file::{FileId, TenantId};
 use crate::keyring::FileKeys;
 
 /// Keys of requests under way.
@@ -16,8 +16,13 @@ pub struct Nursery(Arc<Mutex<Cradles>>);
 
 #[derive(Default)]
 struct Cradles {
-    keys: HashMap<FileId, Weak<FileKeys>>,
+    keys: HashMap<FileId, Cradle>,
     closed: bool,
+}
+
+struct Cradle {
+    keys: Weak<FileKeys>,
+    tenant: TenantId,
 }
 
 /// The gateway has destroyed its keys and takes nothing in any more.
@@ -34,12 +39,12 @@ impl Nursery {
     ///
     /// # Errors
     /// When the gateway has stopped.
-    pub fn enter(&self, keys: &Arc<FileKeys>) -> Result<(), Closed> {
+    pub fn enter(&self, keys: &Arc<FileKeys>, tenant: TenantId) -> Result<(), Closed> {
         let mut cradles = self.cradles();
         if cradles.closed {
             return Err(Closed);
         }
-        cradles.keys.insert(keys.file(), Arc::downgrade(keys));
+        cradles.keys.insert(keys.file(), Cradle { keys: Arc::downgrade(keys), tenant });
         Ok(())
     }
 
@@ -52,8 +57,15 @@ impl Nursery {
     #[must_use]
     pub fn due(&self, now: Now) -> Vec<Arc<FileKeys>> {
         let is_due = |keys: &Arc<FileKeys>| keys.deadline().is_some_and(|end| end.is_due(now));
+        self.cradles().all().filter(is_due).collect()
+    }
+
+    /// Keys of one tenant.
+    #[must_use]
+    pub fn of(&self, tenant: TenantId) -> Vec<Arc<FileKeys>> {
         let cradles = self.cradles();
-        cradles.keys.values().filter_map(Weak::upgrade).filter(is_due).collect()
+        let theirs = cradles.keys.values().filter(|cradle| cradle.tenant == tenant);
+        theirs.filter_map(|cradle| cradle.keys.upgrade()).collect()
     }
 
     /// Lets nobody in any more; returns all that are here.
@@ -61,6 +73,12 @@ impl Nursery {
     pub fn close(&self) -> Vec<Arc<FileKeys>> {
         let mut cradles = self.cradles();
         cradles.closed = true;
-        cradles.keys.values().filter_map(Weak::upgrade).collect()
+        cradles.all().collect()
+    }
+}
+
+impl Cradles {
+    fn all(&self) -> impl Iterator<Item = Arc<FileKeys>> + '_ {
+        self.keys.values().filter_map(|cradle| cradle.keys.upgrade())
     }
 }

@@ -29,7 +29,7 @@ fn house() -> House {
 fn house_with(entropy: Arc<dyn Entropy>) -> House {
     let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(1_800_000_000)));
     let shared = Arc::new(clock.clone());
-    let slab = Slab::lock().unwrap();
+    let slab = Slab::lock_at_most(256 << 10).unwrap();
     let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
     let keys = Arc::new(Keys::new(shared.clone(), entropy.clone(), epochs, slab));
     let region: Region = "eu".parse().unwrap();

@@ -123,7 +123,9 @@ fn groups(openapi: &Value, document: &Document<'_>, anchors: &mut Anchors) -> Ve
         let item = document.resolve(item);
         for verb in METHODS {
             let node = &item[verb];
-            if node.is_object() {
+            // HEAD is GET without a body: the page's first lines say so for all of them.
+            let same = verb == "head" && item["get"].is_object();
+            if node.is_object() && !same {
                 let tag = node["tags"][0].as_str().unwrap_or(UNTAGGED);
                 let reader = Reader { openapi, document, item, node };
                 let operation = reader.operation(verb, path, anchors);

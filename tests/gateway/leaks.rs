@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Client, Disk, Multipart, Plant, Setup, TestGateway, docx, eventually, key_of, pdf, run, skip,
+    Client, Disk, Events, Multipart, Plant, Setup, TestGateway, docx, eventually, key_of, pdf, run,
+    skip,
 };
 
 /// Whether a text shows 16 bytes of a marker anywhere.
@@ -19,7 +20,8 @@ fn shows(text: &str, marker: &str) -> bool {
 #[test]
 fn markers_reach_no_log_no_number_and_no_error() {
     for format in ["text", "json"] {
-        let gateway = Setup::new().set("log", "format", &format!("\"{format}\"")).start();
+        let setup = Setup::new().with_webhooks();
+        let gateway = setup.set("log", "format", &format!("\"{format}\"")).start();
         let client = gateway.client();
         let marker =
             |what: &str| format!("{what}marker{}", &blake3::hash(what.as_bytes()).to_hex()[..24]);
@@ -54,6 +56,19 @@ fn markers_reach_no_log_no_number_and_no_error() {
         ] {
             hear(client.post(path, body));
         }
+        let file = client.upload("", body);
+        for order in [
+            format!("{{\"source\":{{\"file\":\"{file}\"}},\"steps\":[\"{query}\"]}}"),
+            format!(
+                "{{\"source\":{{\"file\":\"{file}\"}},\"steps\":[\"text\"],\
+                 \"options\":{{\"text\":{{\"password\":\"{password}\"}}}},\
+                 \"webhook\":{{\"url\":\"https://127.0.0.1:1/{query}\"}}}}"
+            ),
+            format!("{{\"{query}\":\"{content}\"}}"),
+        ] {
+            hear(client.post("/v1/jobs", order.as_bytes()));
+        }
+        gateway.comes_to("dayfly_jobs", 0.0);
         hear(client.post("/v1/process/text", body)).expect(200);
         hear(client.post("/v1/process/text", &[b"%PDF-1.4\n", body].concat()));
         hear(client.post("/v1/process/text", &[b"PK\x03\x04", body].concat()));
@@ -104,6 +119,10 @@ fn a_day(client: &Client, plant: &Plant) {
     }
     client.post("/v1/process/compress?format=gzip&level=1", &long).expect(200);
     client.post("/v1/process/text+compress?compress.format=zstd", &long[..1 << 20]).expect(200);
+    let made = client.post("/v1/files?steps=text%2Btext%2Bcompress", &long).expect(201);
+    let job = made.text("job");
+    let ended = Events::follow(client, &job).last();
+    assert_eq!(ended["state"], "succeeded", "{ended}");
     let mut broken = client.ask("POST", "/v1/files").begin(Some(10 << 20));
     broken.send(&long).unwrap();
     broken.reset();

@@ -10,22 +10,37 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where, and stops")]
 
+mod cloud;
 mod harness;
 
-mod cloud;
-
+mod audit;
 mod auth;
+mod commands;
 mod config;
 mod connect;
 mod crash;
 mod deliver;
+mod events;
+mod exec;
+mod grants;
+mod hostile;
+mod jail;
+mod jobs;
 mod leaks;
 mod limits;
+mod many;
 mod memory;
 mod memory_of_process;
 mod ops;
+mod overload;
 mod process;
 mod region;
+mod rights;
+mod roles;
+mod scan;
 mod shred;
 mod shutdown;
+mod tls;
 mod upload;
+mod upstream;
+mod webhooks;

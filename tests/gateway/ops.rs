@@ -112,7 +112,7 @@ fn the_processors_are_described() {
 }
 
 /// Every path and method of this version.
-const ROUTES: [(&str, &str); 14] = [
+const ROUTES: [(&str, &str); 19] = [
     ("post", "/v1/files"),
     ("get", "/v1/files"),
     ("put", "/v1/files/{name}"),
@@ -122,6 +122,11 @@ const ROUTES: [(&str, &str); 14] = [
     ("get", "/v1/files/{id}/content"),
     ("get", "/v1/receipts/{id}"),
     ("post", "/v1/process/{steps}"),
+    ("post", "/v1/jobs"),
+    ("get", "/v1/jobs"),
+    ("get", "/v1/jobs/{id}"),
+    ("delete", "/v1/jobs/{id}"),
+    ("get", "/v1/jobs/{id}/events"),
     ("get", "/v1/processors"),
     ("get", "/v1/regions"),
     ("get", "/v1/whoami"),
@@ -300,5 +305,45 @@ fn a_connection_is_kept_for_the_next_request() {
         wire.send(head.as_bytes()).unwrap();
         let head = wire.head();
         assert_eq!((head.status, wire.body(&head).bytes), (200, b"hello".to_vec()));
+    }
+}
+
+#[test]
+fn whoever_closes_its_half_after_asking_still_gets_the_answer() {
+    let gateway = TestGateway::start();
+    let client = gateway.client();
+    let bytes = crate::harness::noise(3 << 20);
+    let id = client.upload("?downloads=1", &bytes);
+    let mut wire = client.ask("GET", Client::content(&id)).begin(None);
+    wire.end_sending();
+    let head = wire.head();
+    assert_eq!(head.status, 200);
+    assert!(wire.body(&head).bytes == bytes, "the whole file arrives");
+    for path in ["/v1/files", "/v1/process/checksum+compress", "/v1/process/text"] {
+        let ask = client.ask("POST", path).header("Content-Type", "text/plain");
+        let mut wire = ask.begin(Some(5));
+        wire.send(b"hello").unwrap();
+        wire.end_sending();
+        assert!(wire.head().status < 300, "{path}");
+    }
+}
+
+#[test]
+fn the_admin_listener_says_no_in_problems_too() {
+    let gateway = TestGateway::start();
+    let nothing = gateway.operator().get("/nothing").problem(404, "not-found");
+    assert_eq!(nothing.header("content-type"), Some("application/problem+json"));
+    let problem = nothing.json();
+    assert!(problem["request_id"].as_str().unwrap().starts_with("req_"), "{problem}");
+    let post = gateway.operator().post("/metrics", b"").problem(405, "method-not-allowed");
+    assert!(post.header("allow").is_some_and(|methods| methods.contains("GET")));
+}
+
+#[test]
+fn pages_take_no_parameters() {
+    let gateway = TestGateway::start();
+    for path in ["/docs", "/openapi.json", "/problems", "/problems/expired", "/assets/dayfly.css"] {
+        gateway.anonymous().get(path).expect(200);
+        gateway.anonymous().get(format!("{path}?theme=dark")).problem(400, "unknown-parameter");
     }
 }

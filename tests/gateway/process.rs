@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256, Sha512};
 
 use crate::harness::{
-    Answer, Client, Multipart, Setup, TestGateway, docx, eventually, noise, pdf, zip,
+    Answer, Client, Multipart, Setup, TestGateway, descendants, docx, eventually, noise, pdf, zip,
 };
 
 #[track_caller]
@@ -281,12 +281,12 @@ fn a_body_that_breaks_off_ends_its_processing() {
 fn a_worker_knows_nothing_and_ends_with_the_gateway() {
     let gateway = TestGateway::start();
     text(&gateway.client(), &pdf(&["x"]));
-    for process in children(gateway.process()) {
+    for process in descendants(gateway.process()) {
         if let Ok(environment) = std::fs::read(format!("/proc/{process}/environ")) {
             assert!(environment.is_empty(), "a worker has an environment");
         }
     }
-    let workers = children(gateway.process());
+    let workers = descendants(gateway.process());
     drop(gateway);
     for process in workers {
         eventually("no worker outlives its gateway", || {
@@ -296,22 +296,4 @@ fn a_worker_knows_nothing_and_ends_with_the_gateway() {
             })
         });
     }
-}
-
-/// A process's children, and theirs.
-fn children(process: u32) -> Vec<u32> {
-    let mut found = Vec::new();
-    let mut next = vec![process];
-    while let Some(process) = next.pop() {
-        let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { continue };
-        for thread in threads.flatten() {
-            let children = std::fs::read_to_string(thread.path().join("children"));
-            let children = children.unwrap_or_default();
-            for child in children.split_whitespace().filter_map(|id| id.parse().ok()) {
-                found.push(child);
-                next.push(child);
-            }
-        }
-    }
-    found
 }

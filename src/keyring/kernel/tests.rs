@@ -1,5 +1,7 @@
 //! The kernel's own keyring, where this machine has one.
 
+use std::time::Duration;
+
 use super::*;
 use crate::clock::{SystemClock, VirtualClock, Wall};
 
@@ -9,7 +11,7 @@ const START: u64 = 1_800_000_000;
 #[expect(clippy::print_stdout, reason = "what is not tested is said aloud")]
 pub(in crate::keyring) fn keyring(clock: Arc<dyn Clock>) -> Option<KernelKeyring> {
     match ProcessKeyring::prepare() {
-        Ok(ours) => Some(KernelKeyring::new(ours, clock, Slab::lock().unwrap())),
+        Ok(ours) => Some(KernelKeyring::new(ours, clock, Slab::lock_at_most(256 << 10).unwrap())),
         // Anything else is a key that the kernel took, and that did not behave.
         Err(why @ (Unusable::Missing | Unusable::Forbidden | Unusable::Quota)) => {
             println!("SKIPPED: the kernel keeps no keys here: {why}");
@@ -41,7 +43,8 @@ fn every_later_thread_reads_the_key_and_an_earlier_one_never_does() {
         let Some(keyring) = keyring(Arc::new(clock.clone())) else { return drop(ask) };
         let keyring = Arc::new(keyring);
         let deadline = soon(&clock, 200);
-        assert_eq!(keyring.admit(deadline, &SystemEntropy), Ok("kernel"));
+        let bucket = keyring.admit(deadline, &SystemEntropy);
+        assert_eq!(bucket, Ok(Admitted { keeper: "kernel", ends: deadline }));
         let epoch = deadline.epoch();
         let read = move |keyring: &KernelKeyring| {
             let mut out = Secret::zero();

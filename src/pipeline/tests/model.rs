@@ -40,10 +40,33 @@ impl End {
     }
 
     pub fn shorten(&mut self, now: Now, ttl: u64) {
-        let asked = now.wall.since_epoch() + Duration::from_secs(ttl);
+        self.shorten_to(now, Duration::from_secs(ttl));
+    }
+
+    fn shorten_to(&mut self, now: Now, ttl: Duration) {
+        let asked = now.wall.since_epoch() + ttl;
         let asked = Wall::from_unix(Duration::from_millis(asked.as_millis() as u64));
         self.wall = self.wall.min(asked);
-        self.boot = self.boot.min(now.boot.plus(Duration::from_secs(ttl)));
+        self.boot = self.boot.min(now.boot.plus(ttl));
+    }
+
+    /// The end of what is made now of a file that ends here and was promised to end at `first`.
+    pub fn of_output(self, first: Self, now: Now) -> Self {
+        let mut end = first;
+        if self.left(now) < first.left(now) {
+            end.shorten_to(now, self.left(now));
+        }
+        end
+    }
+
+    /// With the end of its bucket's key, where the wall clock was set back since that began.
+    fn no_later_than(&mut self, bucket: End, now: Now) {
+        if self.boot > bucket.boot {
+            self.boot = bucket.boot;
+            let told = now.wall.plus(now.boot.until(bucket.boot)).since_epoch();
+            let told = Wall::from_unix(Duration::from_millis(told.as_millis() as u64));
+            self.wall = self.wall.min(told);
+        }
     }
 
     /// How long until the first of the clocks reaches it.
@@ -136,6 +159,8 @@ pub struct Known {
     pub offset: usize,
     pub size: u64,
     pub end: End,
+    /// The end it was promised at first.
+    pub first: End,
     /// The epoch key its bytes were sealed under, and the one its record was.
     pub key: Option<KeyOf>,
     pub record_key: Option<KeyOf>,
@@ -153,11 +178,16 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// The key for a file of this bucket.
-    pub fn admit(&mut self, bucket: Option<Bucket>, end: End) -> Option<KeyOf> {
+    /// The key for a file of this bucket, with which the file ends at the latest.
+    pub fn admit(&mut self, bucket: Option<Bucket>, end: &mut End, now: Now) -> Option<KeyOf> {
         let bucket = bucket?;
+        if self.held.get(&bucket).is_some_and(|(_, ends)| ends.is_due(now)) {
+            self.sweep(now);
+        }
         self.drawn += 1;
-        Some((bucket, self.held.entry(bucket).or_insert((self.drawn, end)).0))
+        let (key, ends) = *self.held.entry(bucket).or_insert((self.drawn, *end));
+        end.no_later_than(ends, now);
+        Some((bucket, key))
     }
 
     pub fn sweep(&mut self, now: Now) {

@@ -37,6 +37,11 @@ enum Op {
         size: usize,
         whole: bool,
     },
+    /// A job that makes a file of a file.
+    Work {
+        file: Index,
+        consume: bool,
+    },
     /// A delivery from `from` parts in 64 of the file on, of which so many pieces are taken.
     Read {
         file: Index,
@@ -103,6 +108,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => any::<Index>().prop_map(Op::Finish),
         1 => any::<Index>().prop_map(Op::Abandon),
         1 => (size(), any::<bool>()).prop_map(|(size, whole)| Op::Run { size, whole }),
+        2 => (any::<Index>(), any::<bool>()).prop_map(|(file, consume)| Op::Work { file, consume }),
         6 => read.prop_map(|(file, from, continued, pieces, keep)| {
             Op::Read { file, from, continued, pieces, keep }
         }),
@@ -235,6 +241,7 @@ impl Day {
                 self.abandon(upload);
             }
             Op::Run { size, whole } => self.run(*size, *whole),
+            Op::Work { file, consume } => self.work(file, *consume),
             Op::Read { file, from, continued, pieces, keep } => {
                 if let Some(at) = self.live(file) {
                     self.read(at, *from, *continued, *pieces, *keep);
@@ -282,8 +289,8 @@ impl Day {
     }
 
     fn begin(&mut self, size: usize, ttl: u64, downloads: Option<u64>) -> Slow {
-        let (end, bucket) = End::promised(self.now(), ttl);
-        let key = self.buckets.admit(bucket, end);
+        let (mut end, bucket) = End::promised(self.now(), ttl);
+        let key = self.buckets.admit(bucket, &mut end, self.clock.now());
         let (rest, bytes) = mpsc::unbounded_channel::<Bytes>();
         let input = stream::unfold(bytes, |mut bytes| async {
             bytes.recv().await.map(|frame| (Ok(frame), bytes))
@@ -333,6 +340,7 @@ impl Day {
             offset,
             size: size as u64,
             end,
+            first: end,
             key,
             record_key,
             counted: downloads.map(Counted::new),
@@ -350,14 +358,14 @@ impl Day {
     }
 
     fn run(&mut self, size: usize, whole: bool) {
-        let (end, bucket) = End::promised(self.now(), 3600);
-        self.buckets.admit(bucket, end);
+        let (mut end, bucket) = End::promised(self.now(), 3600);
+        self.buckets.admit(bucket, &mut end, self.clock.now());
         let mut registry = Registry::default();
         registry.add(Arc::new(Echo::default()));
         let plan = registry.parse("echo").unwrap().prepare(&[], None).unwrap();
         let bytes = content(self.offset(), size);
         let input = Box::pin(stream::iter([Ok(bytes.clone())]));
-        let job = Job { input, digester: Digester::default(), plan, steps: Vec::new() };
+        let job = Run { input, digester: Digester::default(), plan, steps: Vec::new() };
         let terms = self.house.terms(3600);
         let run = self.house.pipeline.run(tenant(), &terms, job);
         let id = self.runtime.block_on(async {
@@ -368,6 +376,49 @@ impl Day {
             ran.id
         });
         self.runs.push((id, if whole { Reason::Consumed } else { Reason::Cancelled }));
+    }
+
+    fn work(&mut self, index: &Index, consume: bool) {
+        let Some(at) = self.live(index) else { return };
+        let (now, source) = (self.now(), self.find(at).unwrap());
+        let known = &self.files[at];
+        let (offset, size, first) = (known.offset, known.size, known.first);
+        let opens = self.buckets.hold(known.record_key)
+            && (size == 0 || (self.buckets.hold(known.key) && !self.fails(true)));
+        let due = opens && !self.fails(false);
+        let (end, bucket) = (known.end.of_output(first, now), known.key.map(|(bucket, _)| bucket));
+        let key = self.buckets.admit(bucket, first);
+        let mut registry = Registry::default();
+        registry.add(Arc::new(Echo::default()));
+        let steps = registry.parse("echo").unwrap();
+        let order = Order {
+            sources: vec![source],
+            recipe: crate::process::Recipe::new(steps, Vec::new(), None).unwrap(),
+            ttl: None,
+            consume,
+            webhook: None,
+            always_digest: false,
+        };
+        let (pipeline, terms) = (self.house.pipeline.clone(), self.house.terms(3600));
+        let job = self.runtime.block_on(async {
+            let job = pipeline.submit(tenant(), &terms, order).unwrap();
+            pipeline.jobs_are_over().await;
+            job
+        });
+        let succeeded = job.board.state() == crate::job::State::Succeeded;
+        assert_eq!(succeeded, due, "{:?}", job.failure.get());
+        if !succeeded {
+            return;
+        }
+        if consume {
+            self.files[at].over = Some(Reason::Consumed);
+        }
+        let output = pipeline.outputs(&job).pop().unwrap();
+        self.origins.push((output.origin.clone(), output.segments.clone()));
+        let (id, record_key) = (output.id, self.buckets.current(key));
+        let (counted, token, over) = (None, None, None);
+        let made = Known { id, offset, size, end, first, key, record_key, counted, token, over };
+        self.files.push(made);
     }
 
     fn read(&mut self, at: usize, from: u64, continued: bool, pieces: usize, keep: bool) {
@@ -631,6 +682,7 @@ impl Day {
                 self.house.pipeline.delete(&file);
             }
         }
+        self.house.pipeline.jobs.clear();
         self.runtime.block_on(self.house.is_empty());
         for file in &self.files {
             let receipt = self.house.pipeline.receipt(file.id, tenant()).unwrap();

@@ -26,6 +26,11 @@ impl ConnectionId {
         self.0
     }
 
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
     /// The connection whose keys carry this id.
     #[must_use]
     pub const fn of_keys(id: FileId) -> Self {

@@ -238,7 +238,7 @@ impl Answer {
         let id = self.header("x-request-id");
         assert!(id.is_some_and(|id| !id.is_empty()), "{asked}: X-Request-Id is missing");
         assert_eq!(self.header("x-content-type-options"), Some("nosniff"), "{asked}");
-        if !asked.contains(" /docs/") {
+        if !asked.contains(" /assets/") {
             assert_eq!(self.header("cache-control"), Some("no-store"), "{asked}");
         }
         let page = asked.contains(" /connect/") || asked.contains(" /oauth/callback/");

@@ -89,7 +89,8 @@ impl TestGateway {
             let _ = child.wait();
             panic!("dayfly did not get ready; it wrote:\n{}", output.stderr());
         };
-        let mut found = ready_line.split(' ').filter_map(|word| word.strip_prefix("http://"));
+        let plain = ready_line.replace("https://", "http://");
+        let mut found = plain.split(' ').filter_map(|word| word.strip_prefix("http://"));
         let mut address = || found.next().and_then(|address| address.trim().parse().ok());
         let (Some(public), Some(admin)) = (address(), address()) else {
             let _ = child.kill();
@@ -149,6 +150,22 @@ impl TestGateway {
     pub fn comes_to(&self, name: &str, value: f64) {
         let same = || ((self.metric(name) - value).abs() < 0.5).then_some(());
         eventually(&format!("{name} comes to {value}"), same);
+    }
+
+    /// Processor time the gateway has used, by its own code and the kernel's for it.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process())).unwrap();
+        // After the name, which may hold anything: field 3 is first, 14 and 15 are the times.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap());
+        ticks.sum::<f64>() / rustix::param::clock_ticks_per_second() as f64
+    }
+
+    /// Memory the gateway has resident.
+    pub fn resident_bytes(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.process())).unwrap();
+        let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * rustix::param::page_size() as u64
     }
 
     pub fn stdout(&self) -> String {
@@ -291,12 +308,12 @@ fn tail(text: &str) -> String {
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
-fn folder() -> TempDir {
+pub(super) fn folder() -> TempDir {
     tempfile::Builder::new().prefix("gateway-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
 /// The program under test, without anything of this environment.
-fn program(which: Option<&Path>) -> Command {
+pub(super) fn program(which: Option<&Path>) -> Command {
     let mut command = Command::new(which.unwrap_or(Path::new(env!("CARGO_BIN_EXE_dayfly"))));
     command.env_clear();
     command

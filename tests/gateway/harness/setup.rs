@@ -54,6 +54,8 @@ impl Setup {
             .set("tenants.abroad", "regions", "[\"us-test-2\"]")
             .set("accept", "swap", "true")
             .set("accept", "kdump", "true")
+            // Where it is really missing; `jail` asserts what holds.
+            .set("accept", "no_namespaces", "true")
             .key("acme", "acme", &["client"])
             .key("acme2", "acme", &["client"])
             .key("other", "other", &["client"])
@@ -68,6 +70,15 @@ impl Setup {
     pub fn set(mut self, section: &str, key: &str, value: &str) -> Self {
         self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), value.into());
         self
+    }
+
+    /// Lets the tenant `acme` have services on loopback told of its jobs.
+    pub fn with_webhooks(self) -> Self {
+        let secret = Path::new(env!("CARGO_TARGET_TMPDIR")).join("webhook-secret");
+        std::fs::write(&secret, format!("{}\n", super::peer::WEBHOOK_SECRET)).unwrap();
+        self.set("", "allow_insecure_loopback", "true")
+            .set("tenants.acme", "webhooks", "[\"127.0.0.1\", \"localhost\"]")
+            .set("tenants.acme", "webhook_secret_file", &quoted(&secret.display().to_string()))
     }
 
     /// Takes a whole section out.

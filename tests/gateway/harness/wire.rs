@@ -174,6 +174,17 @@ impl Wire {
         bytes
     }
 
+    /// The next chunk of a chunked body, empty at its end; `None` if the connection ends before.
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+        let size = self.line().ok()?;
+        let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
+        let mut chunk = self.up_to(size + 2);
+        (chunk.len() == size + 2).then(|| {
+            chunk.truncate(size);
+            chunk
+        })
+    }
+
     fn chunks(&mut self) -> Body {
         let mut bytes = Vec::new();
         loop {
