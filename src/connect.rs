@@ -113,6 +113,8 @@ struct Inner {
     connections: Connections,
     /// What goes on when nobody waits for it any more.
     tasks: Tasks,
+    /// The one that ends what falls due; it ends last.
+    keeper: Tasks,
     /// Fires when the gateway ends: whatever still goes on stops.
     closing: Cut,
     /// Keys every hash of a secret that is kept here; drawn afresh by every process.
@@ -151,10 +153,17 @@ impl Connect {
             is_suspended: parts.is_suspended,
             connections: Connections::default(),
             tasks: Tasks::default(),
+            keeper: Tasks::default(),
             closing: Cut::default(),
             key,
             base_url: parts.base_url,
         })))
+    }
+
+    /// Starts what runs beside the requests, until [`Connect::close`].
+    pub fn start(&self) {
+        self.0.keeper.spawn(self.clone().keep());
+        self.0.tasks.spawn(self.clone().drain());
     }
 
     /// Where browsers reach the gateway.
@@ -226,7 +235,7 @@ impl Connect {
     /// Background tasks that ended in a panic.
     #[must_use]
     pub fn panicked(&self) -> u64 {
-        self.0.tasks.panicked()
+        self.0.tasks.panicked() + self.0.keeper.panicked()
     }
 
     /// The keyed hash of an app's id of its user; one tenant's says nothing about another's.

@@ -252,9 +252,8 @@ impl Gateway {
     pub async fn run(self) -> Stopped {
         self.tasks.spawn(self.pipeline.clone().sweep_forever());
         self.tasks.spawn(self.pipeline.clone().drain());
-        self.tasks.spawn(self.connect.clone().keep());
-        self.tasks.spawn(self.connect.clone().drain());
         let jobs = self.tasks.spawn(self.pipeline.clone().wind_down(self.drain));
+        self.connect.start();
         let connections: Vec<Tasks> =
             self.listeners.iter().map(|listener| listener.connections.clone()).collect();
         let serving: Vec<_> =

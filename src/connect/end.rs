@@ -148,7 +148,7 @@ impl Connect {
     }
 
     /// Ends what falls due, for as long as the process runs.
-    pub async fn keep(self) {
+    pub(super) async fn keep(self) {
         let mut naps: u32 = 0;
         while !self.0.closing.has_fired() {
             let now = self.now();
@@ -167,7 +167,7 @@ impl Connect {
     }
 
     /// While the gateway drains it takes nothing new in: no connection has a use any more.
-    pub async fn drain(self) {
+    pub(super) async fn drain(self) {
         self.0.shutdown.draining().await;
         for id in self.0.connections.live(None) {
             self.end_in_background(id, Ending::Revoked);
@@ -186,7 +186,9 @@ impl Connect {
         within(&*self.0.clock, LAST_WORDS, self.0.tasks.idle()).await;
         self.0.closing.fire();
         self.0.connections.close();
+        // Whoever is still at work holds an entry, and with it memory that is counted.
         within(&*self.0.clock, LAST_WORDS, self.0.tasks.idle()).await;
+        within(&*self.0.clock, LAST_WORDS, self.0.keeper.idle()).await;
     }
 
     pub(super) fn count(&self) {
