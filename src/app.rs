@@ -30,6 +30,8 @@ pub struct Settings {
     /// The public listener's certificate; without one it speaks plain HTTP.
     pub tls: Option<TlsFiles>,
     pub cors_origins: Vec<String>,
+    /// Where clients reach the gateway; without it, the public address.
+    pub public_url: Option<String>,
     pub state_dir: Option<PathBuf>,
     /// Where the log key is, if not in the state folder.
     pub log_key_file: Option<PathBuf>,

@@ -12,6 +12,7 @@ use crate::entropy::{Entropy, EntropyError};
 use crate::secret::Secret;
 
 pub mod client;
+mod connect;
 mod get;
 mod list;
 mod process;
@@ -21,6 +22,7 @@ mod remove;
 mod transfer;
 
 pub use client::Access;
+pub use connect::{AskError, ConnectArguments, Gateway, Waiting, begin, confirm};
 pub use remote::Remote;
 
 /// The gateway that forgets.
@@ -69,6 +71,9 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         log_key: Option<PathBuf>,
     },
+    /// Connects a person's Dropbox or Google Drive: prints the page for them to open, and asks for
+    /// the code they read there. DAYFLY_URL and DAYFLY_KEY (role connector) say whom to ask
+    Connect(ConnectArguments),
     /// Keys for clients
     Key {
         #[command(subcommand)]

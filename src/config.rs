@@ -12,8 +12,10 @@ use crate::disk;
 mod access;
 mod credentials;
 mod embedded;
+mod environment;
 mod places;
 mod processors;
+mod providers;
 mod raw;
 mod rules;
 mod typed;
@@ -21,6 +23,7 @@ mod units;
 
 pub use access::access;
 pub use embedded::{Embedded, embedded};
+pub use environment::{Caller, caller};
 pub use raw::Raw;
 
 /// Why there are no settings.

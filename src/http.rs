@@ -4,6 +4,7 @@
 //! role, route, policy, size, rate, load. The body is polled only after that, so a client that
 //! waits for `100 Continue` never gets one for a refused upload.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -15,10 +16,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::clock::{Clock, Wall};
+use crate::connect::Connect;
 use crate::entropy::Entropy;
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
 use crate::process::Registry;
+use crate::provider::{Provider, Service};
 use crate::receipt::Audit;
 use crate::table::{Grants, Idempotency};
 use crate::tasks::{Shutdown, Tasks};
@@ -28,6 +31,8 @@ mod accept;
 mod audit;
 mod body;
 mod caller;
+mod connections;
+mod consent;
 mod content;
 mod cors;
 mod describe;
@@ -73,6 +78,7 @@ pub use watch::Watch;
 pub struct Rules {
     pub policy: Policy,
     pub steps: Registry,
+    pub providers: BTreeMap<Service, Arc<dyn Provider>>,
     pub cors_origins: Vec<String>,
     pub loaded_at: Wall,
 }
@@ -94,6 +100,7 @@ pub struct Gate {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub pipeline: Pipeline,
+    pub connect: Connect,
     pub rules: Arc<ArcSwap<Rules>>,
     pub shutdown: Shutdown,
     pub tasks: Tasks,
@@ -124,6 +131,7 @@ type Shared = Arc<Gate>;
     tags(
         (name = "files", description = "Take files in, hand them out, forget them"),
         (name = "processing", description = "Bytes in, result out, nothing left behind"),
+        (name = "connections", description = "Dropbox and Google Drive, by a person's consent"),
         (name = "jobs", description = "Work that is asked for now and fetched later"),
         (name = "grants", description = "Hand a small right on: to a browser, or for one file"),
         (name = "rights", description = "What a tenant may ask of all it has here"),
@@ -155,6 +163,16 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(log::policy))
         .routes(routes!(log::note))
         .routes(routes!(log::tile))
+        .routes(routes!(connections::create, connections::list))
+        .routes(routes!(connections::show, connections::delete))
+        .routes(routes!(connections::confirm))
+        .routes(routes!(connections::items))
+        .routes(routes!(consent::show))
+        .routes(routes!(consent::consent))
+        .routes(routes!(consent::refuse))
+        .routes(routes!(consent::disconnect))
+        .routes(routes!(consent::account))
+        .routes(routes!(consent::callback))
         .routes(routes!(grants::create))
         .routes(routes!(audit::list))
         .routes(routes!(tenants::erase))

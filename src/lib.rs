@@ -19,9 +19,9 @@
 //! 7 root       app   config   main (loads the config, hands plain values to app)
 //! 6 faces      wire (JSON shapes)   web (pages)   http (router, auth, files)   ops   cli
 //! 5 flow       pipeline (the one place where the order of stages is written; the sweeper)
-//! 4 stages     shred   intake   process (one file per processor; the worker's entry)   deliver
+//! 4 stages     shred   connect (by consent)   intake   process (and its worker)   deliver
 //! 3 keepers    policy   table (live files)   receipt (evidence)   vault (seal, open, placement)
-//! 2 edges      egress (the one HTTP client)   store (memory, local, s3)   jail (starts, confines)
+//! 2 edges      egress (the one HTTP client)   store   provider (Dropbox, Google Drive)   jail
 //! 1 substance  file   job   problem (slug, status, title)   crypto (segment format)   keyring
 //! 0 words      clock   entropy   region   secret   metrics   tasks   disk   budget   body
 //! ```
@@ -52,6 +52,7 @@ pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connect;
 pub mod crypto;
 pub mod deliver;
 pub mod disk;
@@ -69,6 +70,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod problem;
 pub mod process;
+pub mod provider;
 pub mod receipt;
 pub mod region;
 pub mod secret;

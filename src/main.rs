@@ -9,7 +9,9 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use dayfly::app::{Gateway, Seams, Settings, Stopped, ask_storage, examine};
-use dayfly::cli::{Arguments, Command, Explain, KeyCommand, NewKey, Remote};
+use dayfly::cli::{
+    self, Arguments, Command, ConnectArguments, Explain, KeyCommand, NewKey, Remote,
+};
 use dayfly::clock::{SystemClock, parse_span};
 use dayfly::config::{self, Embedded, Loaded, Raw};
 use dayfly::entropy::{SystemEntropy, SystemMachine};
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Explain(asked) => explain(&asked),
         Command::Drain { pid } => drain(pid),
         Command::Verify { file, log_key } => return verify(&file, log_key.as_deref()),
+        Command::Connect(asked) => connect(&asked),
         Command::Key { command: KeyCommand::New { tenant, roles, id } } => {
             new_key(&tenant, &roles, id.as_deref())
         }
@@ -288,6 +291,32 @@ fn drain(pid: Option<i32>) -> anyhow::Result<ExitCode> {
     say(&format!("process {} takes nothing new in; it ends with its last file\n", gateway.pid))?;
     gateway.see_out()?;
     say("it has ended\n")
+}
+
+/// Has a person connect their storage to a gateway that runs elsewhere.
+fn connect(asked: &ConnectArguments) -> anyhow::Result<ExitCode> {
+    let caller = config::caller().map_err(|missing| anyhow!("{missing} is not set"))?;
+    let gateway = cli::Gateway::at(&caller.url, &caller.key, Arc::new(SystemClock))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let waiting = runtime.block_on(cli::begin(&gateway, asked))?;
+    // What is to be read by a program goes to stdout alone.
+    complain(&format!(
+        "Open this page, within 10 minutes, in the browser that is to consent:\n\n  {}\n",
+        waiting.authorize_url
+    ));
+    complain("Then type the code it shows:");
+    let mut code = zeroize::Zeroizing::new(String::new());
+    std::io::stdin().read_line(&mut code)?;
+    let active = runtime.block_on(cli::confirm(&gateway, asked, &waiting, &code))?;
+    if asked.json {
+        return say(&format!("{active:#}\n"));
+    }
+    complain(&format!(
+        "connected until {}: {}",
+        active["expires_at"].as_str().unwrap_or_default(),
+        active["account"].as_str().unwrap_or_default()
+    ));
+    say(&format!("{}\n", waiting.id))
 }
 
 /// Asks a gateway something, as its client.

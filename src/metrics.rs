@@ -41,6 +41,8 @@ names! {
     KEYRING_MEMORY_KEYS "dayfly_keyring_memory_keys";
     KEYRING_FALLBACKS "dayfly_keyring_fallbacks_total";
     KEYS_CONDEMNED "dayfly_keys_condemned_total";
+    CLOUD_CONNECTIONS "dayfly_cloud_connections";
+    CLOUD_REVOCATIONS "dayfly_cloud_revocations_total";
     AUDIT_LINES_DROPPED "dayfly_audit_lines_dropped_total";
     JOBS "dayfly_jobs";
     JOBS_ENDED "dayfly_jobs_ended_total";
@@ -89,6 +91,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         KEYRING_SLOTS_USED,
         KEYRING_KERNEL_KEYS,
         KEYRING_MEMORY_KEYS,
+        CLOUD_CONNECTIONS,
     ] {
         gauge!(name).set(0.0);
     }
@@ -137,6 +140,8 @@ fn describe() {
     describe_gauge!(KEYRING_MEMORY_KEYS, "Deadline keys in this process's locked pages");
     describe_counter!(KEYRING_FALLBACKS, "Deadline keys kept in memory for want of kernel quota");
     describe_counter!(KEYS_CONDEMNED, "Times every key was destroyed at once, by why");
+    describe_gauge!(CLOUD_CONNECTIONS, "Connections to cloud storage that hold a token");
+    describe_counter!(CLOUD_REVOCATIONS, "Revocations asked of providers, by what was answered");
     describe_counter!(AUDIT_LINES_DROPPED, "Audit lines lost because a tenant has too many");
     describe_gauge!(JOBS, "Jobs that have not ended, by state");
     describe_counter!(JOBS_ENDED, "Jobs that have ended, by state");

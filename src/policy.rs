@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::egress::Origin;
 use crate::file::TenantId;
+use crate::provider::{Client, Service};
 use crate::region::Region;
 
 mod grant;
@@ -31,8 +33,10 @@ pub struct Policy {
     pub pipelines: BTreeMap<String, Vec<String>>,
     /// The operator's own processors.
     pub processors: BTreeMap<String, OwnProcessor>,
+    /// Who we are to the storage services that can be connected.
+    pub providers: BTreeMap<Service, Client>,
     /// Storage services, each with the region it declares.
-    pub providers: BTreeMap<String, Option<Region>>,
+    pub provider_regions: BTreeMap<String, Option<Region>>,
     pub default_ttl: Duration,
     pub max_ttl: Duration,
     pub max_file_bytes: u64,
@@ -67,18 +71,48 @@ pub struct TenantPolicy {
     pub regions: Vec<Region>,
     /// `None`: every built-in step.
     pub processors: Option<Vec<String>>,
-    /// Storage services its users may connect.
-    pub providers: Vec<String>,
     /// Hosts that may be told of a job's end, each with the region it declares.
     pub webhook_regions: BTreeMap<String, Option<Region>>,
     pub max_ttl: Duration,
     pub max_file_bytes: u64,
     pub max_live_bytes: u64,
     pub always_digest: bool,
+    /// Storage services its users may connect.
+    pub providers: Vec<Service>,
+    /// Where its users may be sent back to.
+    pub return_to: Vec<ReturnTo>,
     /// Hosts that may be told of a job's end.
     pub webhooks: Vec<WebhookHost>,
     /// What such messages are signed with; without it none are sent.
     pub webhook_secret: Option<Arc<WebhookSecret>>,
+}
+
+/// An address that people may be sent to: a whole origin, or one path of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReturnTo {
+    pub origin: Origin,
+    /// Empty for every path.
+    pub path: String,
+}
+
+/// The longest address that people are sent to, bytes.
+const LONGEST_RETURN: usize = 2048;
+
+impl TenantPolicy {
+    /// The address to send a person to, written anew from its parts; `None` if it is not one of the
+    /// tenant's, exactly.
+    #[must_use]
+    pub fn return_address(&self, asked: &str) -> Option<String> {
+        // The scheme is compared below: plain HTTP is listed only where the settings let it be.
+        let (origin, rest) = Origin::parse(asked, true).ok()?;
+        let path = rest.split('?').next().unwrap_or_default();
+        let listed = |entry: &ReturnTo| {
+            entry.origin == origin && (entry.path.is_empty() || entry.path == path)
+        };
+        let fits = asked.len() <= LONGEST_RETURN && self.return_to.iter().any(listed);
+        let rest = if path.is_empty() { format!("/{rest}") } else { rest };
+        fits.then(|| format!("{origin}{rest}"))
+    }
 }
 
 /// What a request asks for, as far as it can be told before its body.

@@ -61,6 +61,10 @@ slugs! {
         "Nothing was kept. Compute the digest over exactly the bytes that are sent, and send them again.";
     BadDigest "bad-digest" 400 "The digest header cannot be understood"
         "RFC 9530: sha-256=:<base64>: or sha-512=:<base64>:.";
+    OauthState "oauth-state" 400 "The way back from the provider cannot be followed"
+        "It was used before, took too long, or began in another browser. Nothing was connected: start again where you came from.";
+    BadCode "bad-code" 400 "The code does not confirm the connection"
+        "A code is good for one minute, once. The token was revoked and destroyed: ask the person again.";
     TruncatedBody "truncated-body" 400 "The body ended too early"
         "Nothing was kept. Send the file again.";
     BadMultipart "bad-multipart" 400 "The multipart body cannot be understood"
@@ -73,16 +77,28 @@ slugs! {
         "Ask the operator for a key with the role this request needs.";
     NotPermitted "not-permitted-by-policy" 403 "The tenant's policy does not allow this"
         "The operator sets policy per tenant: regions, longest life, largest file, processors.";
+    AccessDenied "access-denied" 403 "The person said no"
+        "Nothing was connected. Ask again only if they want you to.";
+    ScopeMismatch "scope-mismatch" 403 "The provider granted something else than was asked"
+        "Less or more than the person agreed to here. The token was revoked; ask them again.";
     Suspended "suspended" 403 "The tenant is suspended"
         "Nothing can be read or taken in until the owner or the operator lifts it; deadlines run on.";
     NotFound "not-found" 404 "Not found"
         "There is nothing under this address for this key.";
+    ItemNotFound "item-not-found" 404 "The provider has no such item"
+        "It was deleted or moved since it was listed, or this connection may not see it. List again.";
     MethodNotAllowed "method-not-allowed" 405 "The method is not allowed here"
         "The Allow header lists the methods.";
     UploadTooSlow "upload-too-slow" 408 "The upload was too slow"
         "Nothing was kept. The operator sets the least rate a body must keep.";
     Conflict "conflict" 409 "The first request with this key is still running"
         "Wait for the first answer, then ask again.";
+    ConnectionNotActive "connection-not-active" 409 "The connection is not active yet"
+        "The person has to consent on its page, and the app to confirm it with the code they bring.";
+    ConnectionTaken "connection-taken" 410 "The page belongs to another browser"
+        "It opens in one browser alone, the first. If that was not you, do not go on: ask whoever sent you for a new link.";
+    ConnectionRevoked "connection-revoked" 410 "The connection has ended"
+        "It was revoked, failed or ran out; its token is destroyed. Ask the person for a new one.";
     Deleted "deleted" 410 "The file was deleted"
         "Its keys are destroyed; nobody can bring it back. The receipt tells when.";
     Expired "expired" 410 "The file has expired"
@@ -107,6 +123,8 @@ slugs! {
         "Location names the gateway to ask.";
     BadTtl "bad-ttl" 422 "The life asked for is out of bounds"
         "A ttl is 1s to 23h30m, written like 90s, 15m, 4h or 23h30m.";
+    NotOffered "not-offered" 422 "The provider does not offer this"
+        "dropbox: browse, browse+write. google_drive: picked, browse, browse+write.";
     BadDownloads "bad-downloads" 422 "The number of downloads is out of bounds"
         "downloads is a whole number of at least 1.";
     RegionUnavailable "region-unavailable" 422 "No such region"

@@ -17,6 +17,7 @@ use crate::region::Region;
 use crate::store::BlobId;
 
 mod claims;
+mod connections;
 mod cut;
 mod grants;
 mod idempotency;
@@ -26,6 +27,11 @@ mod quota;
 mod standing;
 
 pub use claims::{CONFIRM_WITHIN, CONTINUE_WITHIN, Claim, ClaimError, Claims};
+pub use connections::{
+    Asked, Browser, Confirmation, ConnectionId, Connections, Ending, Exchange, Full, LetGo, Mark,
+    Opened, Permission, PermissionParts, Revocation, Standing, Terms as ConnectionTerms, Until,
+    View as Connection,
+};
 pub use cut::Cut;
 pub use grants::{DownloadScope, Grant, Grants, Scope, Spent, TooMany, UploadScope, Use};
 pub use idempotency::{Fingerprint, Idempotency, Outcome, Running, Seen};

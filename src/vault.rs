@@ -28,6 +28,7 @@ use crate::table::{Origin, Place, Segment};
 
 mod record;
 mod salts;
+mod token;
 pub use record::{Digests, Record};
 use salts::Salts;
 

@@ -3,6 +3,7 @@
 //! No page needs a script, loads anything from elsewhere, or carries anything of a request.
 //! Templates lie in `web/`; askama escapes all that they are given.
 
+mod consent;
 mod prose;
 mod reference;
 mod schema;
@@ -13,6 +14,10 @@ use serde_json::Value;
 use crate::problem::Slug;
 use prose::{Block, Span};
 use reference::Reference;
+
+pub use consent::{
+    AccountPage, ConsentPage, account_page, consent_page, consent_policy, ended_page, refusal_page,
+};
 
 /// What `/assets/dayfly.css` serves.
 pub const STYLESHEET: &str = include_str!("web/dayfly.css");
@@ -87,6 +92,8 @@ const fn happened(status: u16) -> &'static str {
         416 => "The request asks for a part that the file does not have.",
         421 => "The request reached a gateway that must not hold these bytes.",
         422 => "The request was understood, but what it asks for cannot be done.",
+        502 => "A service that the gateway depends on did not do its part.",
+        504 => "A service that the gateway depends on took too long.",
         429 => "More was asked than is allowed at the moment.",
         503 => "The gateway cannot take this request now.",
         507 => "The gateway has no room for the bytes.",

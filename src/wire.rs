@@ -263,6 +263,119 @@ pub struct ReceiptBlob {
     pub answer: &'static str,
 }
 
+/// A connection to be asked for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewConnection {
+    /// `dropbox` or `google_drive`.
+    pub provider: String,
+    /// `picked` (Google Drive alone), `browse` or `browse+write`.
+    pub access: String,
+    /// Where the person goes afterwards, one of the tenant's; without it they are shown a code.
+    pub return_to: Option<String>,
+    /// The app's own opaque id of its user. Kept as a keyed hash; to be repeated later.
+    pub subject: Option<String>,
+    /// Whether it may be used while the person is away.
+    pub offline: Option<bool>,
+    /// From consent on, like `15m` or `4h`.
+    pub ttl: Option<String>,
+}
+
+/// A connection that waits for its person.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConnectionCreated {
+    /// `conn_` and 26 base32 characters.
+    pub id: String,
+    pub state: &'static str,
+    /// The page to send the person to: it opens once. Null once a browser has opened it.
+    pub authorize_url: Option<String>,
+    /// Until then the person has to have agreed.
+    pub expires_at: String,
+}
+
+/// A connection, as its app sees it. Its token is never shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Connection {
+    pub id: String,
+    pub provider: &'static str,
+    pub access: &'static str,
+    pub offline: bool,
+    /// `pending`, `consented`, `active`, `revoked`, `expired` or `failed`.
+    pub state: &'static str,
+    /// Why it failed.
+    pub problem: Option<StateProblem>,
+    /// Whose account it is, while it is active.
+    pub account: Option<String>,
+    /// What the provider granted.
+    pub scopes: Vec<String>,
+    pub created_at: String,
+    pub expires_at: String,
+    /// Once it is over: what the provider said to the revocation.
+    pub provider_revocation: Option<&'static str>,
+}
+
+/// A page of connections, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConnectionList {
+    pub connections: Vec<Connection>,
+    /// To be sent as `cursor` for the next page; null on the last.
+    pub cursor: Option<String>,
+}
+
+/// The problem something ended with (RFC 9457), apart from any one request.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StateProblem {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: &'static str,
+    pub status: u16,
+    pub detail: &'static str,
+}
+
+/// What shows that the person who consented is the app's user.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Confirm {
+    /// As the person's browser brought it, or as they read it.
+    pub code: String,
+    /// Where one was given.
+    pub subject: Option<String>,
+}
+
+/// A connection that has ended.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConnectionEnded {
+    pub id: String,
+    pub state: &'static str,
+    /// `done`; `failed`: asked again while the token can be opened; or `deferred`: another live
+    /// connection stands on the same grant, and the last of them ends it.
+    pub provider_revocation: &'static str,
+}
+
+/// Part of a folder of a connected account.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Items {
+    pub items: Vec<Item>,
+    /// To be sent as `cursor` for the next part; null on the last.
+    pub cursor: Option<String>,
+}
+
+/// A file or a folder of a connected account.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Item {
+    pub id: String,
+    /// Made safe to show and to save under. Names are not unique in a folder.
+    pub name: String,
+    /// `file` or `folder`.
+    pub kind: &'static str,
+    /// Bytes, where the provider knows.
+    pub size: Option<u64>,
+    pub media_type: Option<String>,
+    pub modified_at: Option<String>,
+    /// As the provider computed it: `sha-256` or `md5` in base64, or `dropbox-content-hash`.
+    pub digest: Option<BTreeMap<&'static str, String>>,
+}
+
 /// RFC 9457.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {

@@ -15,6 +15,7 @@ use super::{Keeper, Place, Seams, Settings, rights};
 use crate::body::Pool;
 use crate::budget::Budget;
 use crate::clock::{Clock, within};
+use crate::connect::{self, Connect};
 use crate::crypto::RUN_BYTES;
 use crate::disk::{Spool, SpoolError, StateDir};
 use crate::egress::Egress;
@@ -29,6 +30,7 @@ use crate::ops::{self, Admin};
 use crate::pipeline::{Parts, Pipeline, RECORD_BYTES};
 use crate::policy::{Key, Policy};
 use crate::process::{DocumentRoom, MAX_DOCUMENT, Means, Own, Registry, Unequipped};
+use crate::provider::{Edges, provider};
 use crate::receipt::{self, Evidence, EvidenceError};
 use crate::region::Region;
 use crate::secret::{Slab, SlabError};
@@ -105,6 +107,8 @@ pub struct Gateway {
     rules: Arc<ArcSwap<Rules>>,
     means: Means,
     cors_origins: Vec<String>,
+    edges: Edges,
+    connect: Connect,
     grants: Arc<Grants>,
     certificates: Option<Arc<Certificates>>,
     pipeline: Arc<Pipeline>,
@@ -161,15 +165,24 @@ impl Gateway {
         let certificates = pair.map(|pair| Arc::new(Certificates::new(pair)));
         let watch = core.watch(settings.min_rate);
         let cors_origins = settings.cors_origins.clone();
-        let rules = rules(settings.policy.clone(), &settings.own, &means, &cors_origins, &*clock)?;
+        let edges = core.edges(entropy.clone());
+        let rules = rules(settings.policy.clone(), &settings.own, &means, &cors_origins, &edges)?;
         core.pipeline.share_among(rules.policy.tenants.len());
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let (grants, audit) =
             rights::keepers(&core.pipeline, &clock, &core.tasks, settings.receipts);
+        let public = bind("public", settings.public).await?;
+        let admin = bind("admin", settings.admin).await?;
+        let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        let base_url = settings.public_url.clone();
+        let base_url = base_url.unwrap_or_else(|| format!("{scheme}://{public_at}"));
+        let connect = core.connect(base_url, entropy.clone())?;
         let gate = Arc::new(Gate {
             clock: clock.clone(),
             entropy: entropy.clone(),
             pipeline: core.pipeline.clone(),
+            connect: connect.clone(),
             rules: rules.clone(),
             shutdown: core.shutdown.clone(),
             tasks: core.tasks.clone(),
@@ -182,9 +195,6 @@ impl Gateway {
             proxies: settings.crowd.proxies.clone(),
             about: core.about(accepted_limits),
         });
-        let public = bind("public", settings.public).await?;
-        let admin = bind("admin", settings.admin).await?;
-        let (public_at, admin_at) = (address("public", &public)?, address("admin", &admin)?);
         let admin_router = ops::admin(core.admin(handle, means.room.jail.clone()), admin_at);
         let drained = Shutdown::default();
         let mut listeners = vec![
@@ -200,6 +210,8 @@ impl Gateway {
             rules,
             means,
             cors_origins,
+            edges,
+            connect,
             grants,
             certificates,
             pipeline: Arc::new(core.pipeline),
@@ -234,11 +246,11 @@ impl Gateway {
         let (current, means) = (self.rules.clone(), self.means.clone());
         let (origins, clock) = (self.cors_origins.clone(), self.clock.clone());
         let (grants, pipeline) = (self.grants.clone(), self.pipeline.clone());
-        let certificates = self.certificates.clone();
+        let (certificates, edges) = (self.certificates.clone(), self.edges.clone());
         move |again| {
             let pair = again.tls.as_ref().map(Pair::read).transpose()?;
             let now = clock.now().wall;
-            let rules = rules(again.policy, &again.own, &means, &origins, &*clock)?;
+            let rules = rules(again.policy, &again.own, &means, &origins, &edges)?;
             match (&certificates, pair) {
                 (Some(certificates), Some(pair)) => certificates.replace(pair),
                 (None, None) => {}
@@ -263,6 +275,7 @@ impl Gateway {
         }
         let jobs = self.tasks.spawn(self.pipeline.clone().wind_down(self.drain));
         self.tasks.spawn(self.evidence.clone().keep(self.shutdown.clone()));
+        self.connect.start();
         let connections: Vec<Tasks> =
             self.listeners.iter().map(|listener| listener.connections.clone()).collect();
         let serving: Vec<_> =
@@ -275,6 +288,7 @@ impl Gateway {
         }
         // As with the listeners: what went wrong there shows in what was left.
         drop(jobs.await);
+        self.connect.close().await;
         self.pipeline.forget_all();
         self.grants.clear();
         drop(self.rules);
@@ -285,7 +299,7 @@ impl Gateway {
             keys: self.keys.secrets_held() + self.keys.epochs_held().all(),
             blobs: self.vault.usage().blobs,
             budget_used: self.budget.used(),
-            panicked: self.tasks.panicked() + panicked,
+            panicked: self.tasks.panicked() + self.connect.panicked() + panicked,
         }
     }
 }
@@ -372,6 +386,27 @@ impl Core {
             tasks,
             shutdown,
         })
+    }
+
+    /// What providers are asked through.
+    fn edges(&self, entropy: Arc<dyn Entropy>) -> Edges {
+        let egress = self.pipeline.egress.clone();
+        Edges { egress, clock: self.clock.clone(), entropy, budget: self.budget.clone() }
+    }
+
+    /// People's permissions. Their pages are where `public_url` says, or else where we listen.
+    fn connect(&self, base_url: String, entropy: Arc<dyn Entropy>) -> Result<Connect, StartError> {
+        let standings = self.pipeline.standings.clone();
+        Ok(Connect::new(connect::Parts {
+            clock: self.clock.clone(),
+            entropy,
+            keys: self.keys.clone(),
+            nursery: self.pipeline.nursery.clone(),
+            vault: self.vault.clone(),
+            shutdown: self.shutdown.clone(),
+            base_url,
+            is_suspended: Box::new(move |tenant| standings.enter(tenant).is_err()),
+        })?)
     }
 
     /// Somebody to look after slow readers.
@@ -526,15 +561,19 @@ fn rules(
     own: &[Own],
     means: &Means,
     cors_origins: &[String],
-    clock: &dyn Clock,
+    edges: &Edges,
 ) -> Result<Rules, StartError> {
     let mut steps = Registry::equipped(means, own)?;
     for (name, pipeline) in &policy.pipelines {
         let named = steps.name_pipeline(name.clone(), pipeline.clone());
         named.map_err(|_| StartError::Pipeline(name.clone()))?;
     }
-    let (cors_origins, loaded_at) = (cors_origins.to_vec(), clock.now().wall);
-    Ok(Rules { policy, steps, cors_origins, loaded_at })
+    let (cors_origins, loaded_at) = (cors_origins.to_vec(), edges.clock.now().wall);
+    let clients = policy.providers.iter();
+    let providers =
+        clients.map(|(service, client)| (*service, provider(client.clone(), edges.clone())));
+    let providers = providers.collect();
+    Ok(Rules { policy, steps, providers, cors_origins, loaded_at })
 }
 
 async fn bind(which: &'static str, at: SocketAddr) -> Result<TcpListener, StartError> {

@@ -35,7 +35,7 @@ pub struct Raw {
     pub tenants: BTreeMap<String, Tenant>,
     #[serde(default)]
     pub keys: Vec<Key>,
-    /// Storage services to connect. Without effect in this version.
+    /// Storage services that people can connect.
     #[serde(default)]
     pub providers: BTreeMap<String, Provider>,
     /// Processors of the operator's own.

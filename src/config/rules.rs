@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::providers::{providers, return_to, tenants_providers};
 use super::raw::{self, Raw};
 use super::typed::Complaints;
 use crate::clock::Wall;
@@ -46,7 +47,8 @@ pub(super) fn policy(raw: &Raw, wrong: &mut Complaints) -> Policy {
         tenants,
         pipelines: pipelines(raw, wrong),
         processors: processors(raw, &regions, wrong),
-        providers: providers(raw, &regions, wrong),
+        providers: providers(raw, wrong),
+        provider_regions: provider_regions(raw, &regions, wrong),
         places: Places::default(),
         default_ttl,
         max_ttl,
@@ -133,7 +135,7 @@ fn processors(
     own.collect()
 }
 
-fn providers(
+fn provider_regions(
     raw: &Raw,
     regions: &BTreeMap<Region, RegionPolicy>,
     wrong: &mut Complaints,
@@ -245,23 +247,19 @@ impl Whole<'_> {
         for step in tenant.processors.iter().flatten().filter(|step| !is_known(self.raw, step)) {
             wrong.say(&key("processors"), format!("there is no processor {step}"));
         }
-        for provider in &tenant.providers {
-            if !self.raw.providers.contains_key(provider) {
-                wrong.say(&key("providers"), format!("there is no [providers.{provider}] table"));
-            }
-        }
         let webhook_regions = self.webhook_regions(&at, tenant, wrong);
         TenantPolicy {
             id: TenantId::of(name),
             display_name: tenant.display_name.clone(),
             regions,
             processors: tenant.processors.clone().or_else(|| Some(built_in())),
-            providers: tenant.providers.clone(),
             webhook_regions,
             max_ttl: max_ttl.unwrap_or(self.max_ttl).min(self.max_ttl),
             max_file_bytes: max_file.unwrap_or(self.max_file_bytes).min(self.max_file_bytes),
             max_live_bytes: live.unwrap_or(u64::MAX),
             always_digest,
+            providers: tenants_providers(self.raw, &at, tenant, wrong),
+            return_to: return_to(self.raw, &at, tenant, wrong),
             webhooks: webhooks(&key("webhooks"), tenant, wrong),
             webhook_secret: webhook_secret(&key("webhook_secret_file"), tenant, wrong),
         }

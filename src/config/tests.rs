@@ -79,6 +79,28 @@ fn unknown_keys_and_what_cannot_be_met_are_refused_by_name() {
         ("[pipelines]\np = [\"text\", \"nope\"]", "pipelines.p: there is no processor nope"),
         ("[providers.evilcloud]\nclient_id = \"x\"", "providers.evilcloud"),
         ("[providers.dropbox]\nclient_secret = \"PLAIN\"", "client_secret"),
+        ("[providers.dropbox]", "providers.dropbox.client_id"),
+        (
+            "[providers.dropbox]\nclient_id = \"a\"\ntoken_url = \"http://127.0.0.1:1/\"",
+            "providers.dropbox.token_url",
+        ),
+        (
+            "[providers.dropbox]\nclient_id = \"a\"\nclient_secret_file = \"/nowhere\"",
+            "providers.dropbox.client_secret_file",
+        ),
+        (
+            "[listen]\npublic = \"0.0.0.0:1\"\n[providers.dropbox]\nclient_id = \"a\"",
+            "listen.public_url",
+        ),
+        (
+            "[listen]\npublic_url = \"http://a.example\"\n[providers.dropbox]\nclient_id = \"a\"",
+            "providers need https",
+        ),
+        ("[tenants.b]\nregions = [\"eu\"]\nproviders = [\"dropbox\"]", "tenants.b.providers"),
+        (
+            "[tenants.b]\nregions = [\"eu\"]\nreturn_to = [\"http://app.example\"]",
+            "tenants.b.return_to",
+        ),
         ("[retention]\nlog = \"bogus\"", "retention.log"),
         ("[listen]\ncors_origins = [\"nonsense\"]", "listen.cors_origins"),
         ("[regions.us]\ngateway = \"not a url\"", "regions.us.gateway"),

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::processors::own;
+use super::providers::public_url;
 use super::raw::{self, Raw};
 use super::rules::{is_base_url, is_built, policy};
 use super::{credentials, units};
@@ -60,6 +61,7 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
         admin: wrong.address("listen.admin", &raw.listen.admin),
         tls: tls(raw),
         cors_origins: raw.listen.cors_origins.clone(),
+        public_url: public_url(raw, &mut wrong),
         state_dir: raw.state.dir.clone(),
         log_key_file: raw.state.log_key_file.clone(),
         log: log_access(raw, &mut wrong),
@@ -102,12 +104,6 @@ pub(super) fn settings(raw: &Raw) -> Result<(Settings, Vec<String>), Vec<String>
     if settings.header_timeout.is_zero() {
         wrong.say("limits.header_timeout", "at least 1s");
     }
-    for provider in raw.providers.keys() {
-        if !["dropbox", "google_drive"].contains(&provider.as_str()) {
-            let key = format!("providers.{provider}");
-            wrong.say(&key, "a provider is dropbox or google_drive");
-        }
-    }
     if wrong.0.is_empty() { Ok((settings, notes(raw))) } else { Err(wrong.0) }
 }
 
@@ -124,7 +120,6 @@ fn notes(raw: &Raw) -> Vec<String> {
         let text = "without webhook_secret_file jobs cannot be told of: a webhook is refused";
         note(unsigned, &format!("tenants.{name}.webhooks: {text}"));
     }
-    note(!raw.providers.is_empty(), "providers: this version has no connections");
     for (name, steps) in &raw.pipelines {
         if let Some(step) = steps.iter().find(|step| !is_built(raw, step)) {
             notes.push(format!("pipelines.{name}: not offered, there is no step {step} here"));
@@ -142,7 +137,6 @@ fn notes(raw: &Raw) -> Vec<String> {
         state.log_key_file.is_some() && state.dir.is_none(),
         "state.log_key_file: without state.dir the log begins anew with every start",
     );
-    note(raw.listen.public_url.is_some(), "listen.public_url: this version makes relative links");
     note(raw.vault.s3.is_some(), "vault.s3: this version has no s3 store");
     notes
 }

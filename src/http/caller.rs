@@ -37,6 +37,10 @@ pub(super) enum Need {
     Upload,
     /// A file's bytes: a client, or a grant for that file.
     Download,
+    /// Connections of one's tenant.
+    Connector,
+    /// To have a connection ended: also while the tenant is suspended.
+    ConnectorForgets,
     Receipts,
     Audit,
     Owner,
@@ -54,6 +58,7 @@ impl Need {
             Self::Client | Self::ClientForgets => roles.client,
             Self::Upload => roles.client || matches!(scope, Some(Scope::Upload(_))),
             Self::Download => roles.client || matches!(scope, Some(Scope::Download(_))),
+            Self::Connector | Self::ConnectorForgets => roles.connector,
             Self::Receipts => roles.client || roles.owner || roles.auditor,
             Self::Audit => roles.owner || roles.auditor,
             Self::Owner => roles.owner,
@@ -66,8 +71,9 @@ impl Need {
     /// ends something stay open.
     const fn is_suspended(self) -> bool {
         match self {
-            Self::Client | Self::Upload | Self::Download => true,
+            Self::Client | Self::Upload | Self::Download | Self::Connector => true,
             Self::AnyRole
+            | Self::ConnectorForgets
             | Self::ClientForgets
             | Self::Receipts
             | Self::Audit

@@ -14,7 +14,7 @@ use super::accept::Peer;
 use super::caller::Caller;
 use super::leftover::Leftover;
 use super::neighbour::Neighbour;
-use super::{Gate, Problem, Rules, query};
+use super::{Gate, Problem, Rules, consent, query};
 use crate::entropy::{Entropy, random};
 use crate::metrics;
 use crate::policy::{Presented, PresentedGrant};
@@ -37,6 +37,7 @@ pub(super) async fn finished(
     // A browser asks before it sends: it is to hear the refusal itself, not of a failed question.
     let preflight = request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let has_body = !request.body().is_end_stream();
+    let as_page = consent::wants_page(&request);
     let leftover = Leftover::default();
     let request = if one { request } else { request.map(|body| leftover.lend(body)) };
     let mut response = match addressed(&request) {
@@ -56,7 +57,7 @@ pub(super) async fn finished(
             gate.tasks.spawn(leftover.discard(gate.clock.clone()));
         }
         let carried = std::mem::take(response.headers_mut());
-        response = problem.render(&id);
+        response = if as_page { consent::page_of(&problem, &id) } else { problem.render(&id) };
         // What other layers have set (CORS, Allow) stays; what the problem says wins.
         for (name, value) in carried.iter() {
             if !response.headers().contains_key(name) {
@@ -140,7 +141,7 @@ pub(super) async fn authenticated(
     };
     // Only what creates something accepts it, and its handler looks at it again.
     let creates = request.method() == Method::POST
-        && matches!(request.uri().path(), "/v1/files" | "/v1/jobs");
+        && matches!(request.uri().path(), "/v1/files" | "/v1/jobs" | "/v1/connections");
     if request.headers().contains_key("idempotency-key") && !creates {
         return Problem::new(Slug::IdempotencyUnsupported).into_response();
     }
@@ -174,6 +175,8 @@ fn is_public(method: &Method, path: &str) -> bool {
         || matches!(path, "/openapi.json" | "/docs" | "/problems")
         || path.starts_with("/problems/")
         || path.starts_with("/assets/")
+        || path.starts_with("/connect/")
+        || path.starts_with("/oauth/callback/")
 }
 
 /// No such route.

@@ -7,12 +7,14 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::body::BodyError;
+use crate::connect::ConnectError;
 use crate::file::{FileId, Reason};
 use crate::keyring::KeyringError;
 use crate::pipeline::PipelineError;
 use crate::policy::Refusal;
 use crate::problem::Slug;
 use crate::process::ProcessError;
+use crate::provider::ProviderError;
 use crate::wire;
 
 /// A refusal on its way out. Its detail is never built from request text.
@@ -40,6 +42,11 @@ impl Problem {
     #[must_use]
     pub const fn slug(&self) -> Slug {
         self.slug
+    }
+
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     #[must_use]
@@ -195,6 +202,55 @@ impl From<ProcessError> for Problem {
             }
             ProcessError::Overloaded => Self::later(Slug::Overloaded, 1),
             ProcessError::Failed => Self::new(Slug::Internal),
+        }
+    }
+}
+
+impl From<ConnectError> for Problem {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Unknown => Self::new(Slug::NotFound),
+            ConnectError::Taken => Self::new(Slug::ConnectionTaken),
+            ConnectError::Form => {
+                Self::because(Slug::BadRequest, "The form's own token is missing or wrong.")
+            }
+            ConnectError::State => Self::new(Slug::OauthState),
+            ConnectError::NotActive => Self::new(Slug::ConnectionNotActive),
+            ConnectError::Over => Self::new(Slug::ConnectionRevoked),
+            ConnectError::BadCode => Self::new(Slug::BadCode),
+            ConnectError::NotOffered => Self::new(Slug::NotOffered),
+            ConnectError::Cursor => {
+                Self::because(Slug::BadRequest, "cursor is not one of this listing's.")
+            }
+            ConnectError::Suspended => Self::new(Slug::Suspended),
+            ConnectError::Quota => Self::later(Slug::QuotaExceeded, 60),
+            ConnectError::Stopped => Self::later(Slug::ShuttingDown, 30),
+            ConnectError::Entropy(_) => Self::later(Slug::Overloaded, 1),
+            ConnectError::Keys(error) => error.into(),
+            ConnectError::Body(error) => error.into(),
+            ConnectError::Provider(error) => error.into(),
+        }
+    }
+}
+
+impl From<ProviderError> for Problem {
+    fn from(error: ProviderError) -> Self {
+        match error {
+            ProviderError::Revoked => Self::new(Slug::ConnectionRevoked),
+            ProviderError::NotFound => Self::new(Slug::ItemNotFound),
+            ProviderError::Restart => Self::because(
+                Slug::BadRequest,
+                "The listing has to be started over: leave cursor out.",
+            ),
+            ProviderError::Busy { after } => {
+                let seconds = after.map_or(5, |after| after.as_secs().clamp(1, 3600));
+                Self::later(Slug::UpstreamFailed, u32::try_from(seconds).unwrap_or(3600))
+            }
+            ProviderError::Timeout => Self::new(Slug::UpstreamTimeout),
+            ProviderError::Overloaded => Self::later(Slug::Overloaded, 1),
+            ProviderError::Refused | ProviderError::Unreachable | ProviderError::Nonsense => {
+                Self::new(Slug::UpstreamFailed)
+            }
         }
     }
 }

@@ -59,9 +59,13 @@ pub(super) async fn erase(
         }
     };
     let tenant = own(&caller, &name)?;
-    let pipeline = gate.pipeline.clone();
-    // On its own: a client that leaves in the middle leaves nothing half erased.
-    let erasing = gate.tasks.spawn(async move { pipeline.erase(tenant).await });
+    let (pipeline, connect) = (gate.pipeline.clone(), gate.connect.clone());
+    // On its own: a client that leaves in the middle leaves nothing half erased. Connections first:
+    // their tokens are to be revoked before the keys of all that is the tenant's are destroyed.
+    let erasing = gate.tasks.spawn(async move {
+        connect.revoke_all(tenant).await;
+        pipeline.erase(tenant).await
+    });
     let erased = erasing.await.map_err(|_| Slug::Internal)?;
     let ending = Ending { gate: gate.clone(), caller: caller.clone(), evidence, over: false };
     Ok(([(header::CONTENT_TYPE, "application/json")], receipts(ending, erased)).into_response())

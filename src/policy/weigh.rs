@@ -222,7 +222,7 @@ impl Policy {
         within: Region,
         scale: &mut Scale<'_, 'a>,
     ) {
-        let theirs = |provider: &str| tenant.providers.iter().any(|one| one == provider);
+        let theirs = |provider: &str| tenant.providers.iter().any(|one| one.as_str() == provider);
         if let Some(source) = ask.source {
             let result = demand(theirs(source), Refusal::SourceNotPermitted);
             scale.weigh("source", Spot::Tenant("providers"), result);
@@ -243,7 +243,7 @@ impl Policy {
         if let Some(target) = ask.deliver {
             let permitted = demand(theirs(target), Refusal::DeliveryNotPermitted);
             scale.weigh("delivery", Spot::Tenant("providers"), permitted);
-            if let Some(region) = self.providers.get(target).copied().flatten() {
+            if let Some(region) = self.provider_regions.get(target).copied().flatten() {
                 scale.weigh("delivery-region", Spot::Provider(target), stays(within, Some(region)));
             }
         }

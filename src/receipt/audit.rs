@@ -46,6 +46,9 @@ actions! {
     JobCreate "job.create";
     JobCancel "job.cancel";
     GrantCreate "grant.create";
+    ConnectionCreate "connection.create";
+    ConnectionConfirm "connection.confirm";
+    ConnectionRevoke "connection.revoke";
     TenantErase "tenant.erase";
     TenantSuspend "tenant.suspend";
     TenantResume "tenant.resume";

@@ -10,12 +10,14 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where, and stops")]
 
+mod cloud;
 mod harness;
 
 mod audit;
 mod auth;
 mod commands;
 mod config;
+mod connect;
 mod crash;
 mod deliver;
 mod events;
