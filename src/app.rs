@@ -17,6 +17,7 @@ use crate::receipt::Access;
 use crate::store::S3Options;
 
 mod check;
+mod core;
 mod gateway;
 mod rights;
 

@@ -216,7 +216,13 @@ impl Jail {
         let place = self.0.place(&self.0.slots, limits.patience).await?;
         let mut worker = match self.0.pool.take(limits) {
             Some(worker) => worker,
-            None => self.0.start(limits).await?,
+            None => match self.0.start(limits).await {
+                // Ended before its walls stood, and so before it had anything: another may live.
+                Err(JailError::Start(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.0.start(limits).await?
+                }
+                started => started?,
+            },
         };
         worker.leash.begin(place, limits.wall);
         self.fill(*limits);

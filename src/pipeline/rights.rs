@@ -105,8 +105,8 @@ impl Pipeline {
         erased
     }
 
-    /// Destroys what is kept as evidence about a tenant: soon after the call, when what was promised
-    /// to be logged is signed.
+    /// Destroys what is kept as evidence about a tenant: soon after the call, when what was
+    /// promised to be logged is signed.
     pub fn erase_evidence(&self, tenant: TenantId) {
         let evidence = self.evidence.clone();
         self.tasks.spawn(async move {

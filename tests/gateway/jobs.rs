@@ -347,6 +347,10 @@ fn a_worker_that_is_killed_fails_one_job() {
     let small = client.upload("", b"small\n");
     let job = order(&client, &on(&source, &["text"]));
     Events::follow(&client, &job).reaches("running");
+    eventually("its worker reads", || {
+        let seen = show(&client, &job)["progress"]["bytes_in"].as_u64();
+        seen.filter(|seen| *seen > 0)
+    });
     eventually("a worker is there to be killed", || kill_workers(&gateway).then_some(()));
     let ended = ends(&client, &job, "failed");
     assert_eq!(ended["problem"]["type"], "/problems/processor-limit");

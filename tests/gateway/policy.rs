@@ -15,6 +15,7 @@ fn world() -> Setup {
         .set("tenants.acme", "providers", "[\"dropbox\"]")
         .set("tenants.acme", "webhooks", "[\"hooks.example\", \"far.example\"]")
         .set("tenants.acme", "webhook_regions", "{ \"far.example\" = \"us-test-2\" }")
+        .set("providers.dropbox", "client_id", "\"app\"")
         .set("providers.dropbox", "region", "\"us-test-2\"")
 }
 

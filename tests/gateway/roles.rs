@@ -39,6 +39,14 @@ const MATRIX: &[(&str, &str, &str)] = &[
     ("get", "/connect/{page}/account", "-"),
     ("get", "/oauth/callback/{service}", "-"),
     ("get", "/v1/receipts/{id}", "client owner auditor"),
+    ("get", "/v1/receipts/{id}/proof", "client owner auditor"),
+    ("get", "/log/checkpoint", "-"),
+    ("get", "/log/key", "-"),
+    ("get", "/log/policy", "-"),
+    ("get", "/log/notes/{index}", "-"),
+    ("get", "/log/tile/{tile}", "-"),
+    ("get", "/v1/policy", "ops"),
+    ("post", "/v1/policy/explain", "*"),
     ("get", "/v1/audit", "owner auditor"),
     ("delete", "/v1/tenants/{tenant}/data", "owner"),
     ("get", "/v1/tenants/{tenant}/export", "owner"),
@@ -75,11 +83,16 @@ fn ask(client: &Client, method: &str, path: &str, object: &str) -> Answer {
         .replace("{id}", name)
         .replace("{steps}", "checksum")
         .replace("{tenant}", "acme")
-        .replace("{slug}", "expired");
+        .replace("{slug}", "expired")
+        .replace("{page}", "none")
+        .replace("{service}", "dropbox")
+        .replace("{index}", "0")
+        .replace("{tile}", "0/000.p/1");
     let body = match (method, path) {
         ("PATCH", _) => json!({"ttl": "5m"}).to_string(),
         (_, "/v1/grants") => json!({"allow": "upload", "count": 1, "ttl": "5m"}).to_string(),
         ("POST", "/v1/jobs") => order(object),
+        (_, "/v1/policy/explain") => json!({"tenant": "acme"}).to_string(),
         ("POST" | "PUT", _) => "bytes".to_owned(),
         _ => return client.ask(method, real).send(),
     };
@@ -98,6 +111,12 @@ fn object(owner: &Client, path: &str) -> String {
         return owner.post("/v1/jobs", order(&file).as_bytes()).expect(202).text("id");
     }
     file
+}
+
+/// Whether what a route is asked for exists here: connections want a provider, proofs a minute.
+fn has_an_object(path: &str) -> bool {
+    let wants_more = ["/v1/connections", "/connect/", "/oauth/", "/log/tile/"];
+    !wants_more.iter().any(|start| path.starts_with(start)) && !path.ends_with("/proof")
 }
 
 #[test]
@@ -130,11 +149,11 @@ fn every_route_opens_to_its_roles_and_to_no_other() {
             let answer = ask(&client, method, path, &object);
             let may = row.2 == "*" || row.2 == "-" || row.2.split(' ').any(|one| one == role);
             if may {
-                assert!(
-                    (200..300).contains(&answer.status),
-                    "{role} {method} {path}: {}",
-                    answer.status
-                );
+                let through = match has_an_object(path) {
+                    true => (200..300).contains(&answer.status),
+                    false => !matches!(answer.status, 401 | 403),
+                };
+                assert!(through, "{role} {method} {path}: {}", answer.status);
             } else if method == "head" {
                 assert_eq!(answer.status, 403, "{role} {method} {path}");
             } else {
