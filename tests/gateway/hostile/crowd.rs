@@ -149,8 +149,9 @@ fn one_address_gets_no_more_than_its_share() {
     let mut held: Vec<Wire> = (0..20).map(|_| Wire::open(gateway.public)).collect();
     gateway.comes_to("dayfly_connections", 21.0);
     // The twenty-first is closed without a word; another address is served.
-    let mut refused = Wire::open(gateway.public);
-    assert!(refused.try_head().is_none());
+    // The reset may come before the socket is ready to be used.
+    let refused = Wire::try_open(gateway.public).ok().and_then(|mut wire| wire.try_head());
+    assert!(refused.is_none(), "{refused:?}");
     let elsewhere = std::process::Command::new("curl")
         .env_clear()
         .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--interface", "127.0.0.2"])
@@ -161,7 +162,7 @@ fn one_address_gets_no_more_than_its_share() {
     assert_eq!(gateway.metric("dayfly_connections_refused_total") as u64, 1);
     held.pop();
     eventually("a place is free again", || {
-        let mut wire = Wire::open(gateway.public);
+        let mut wire = Wire::try_open(gateway.public).ok()?;
         wire.send(b"HEAD /problems HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
         wire.try_head().filter(|head| head.status == 200)
     });
