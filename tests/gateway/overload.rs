@@ -107,6 +107,8 @@ fn small_budget() -> Setup {
     Setup::new()
         .set("limits", "memory", "\"16MiB\"")
         .set("log", "level", "\"info\"")
+        // Receipts rest in memory beside the budget; they would be measured here as growth.
+        .set("retention", "receipts", "\"0s\"")
         .program(release)
 }
 

@@ -15,6 +15,8 @@ use crate::harness::{
 /// What one idle connection may cost, bytes; without optimisation its state is larger.
 const IDLE_COST: u64 = 32 << 10;
 const IDLE_COST_DEBUG: u64 = 56 << 10;
+/// TLS keeps its ciphers and a record's buffers besides.
+const IDLE_COST_TLS: u64 = 48 << 10;
 
 /// The optimised program, where there is one.
 fn release() -> Option<PathBuf> {
@@ -94,7 +96,7 @@ fn slow_ones_do_not_slow_the_others() {
 
 /// What each of many connections adds to the process, once they are all there.
 #[track_caller]
-fn costs_little<T>(gateway: &TestGateway, what: &str, mut open: impl FnMut() -> T) {
+fn costs_little<T>(gateway: &TestGateway, most: u64, what: &str, mut open: impl FnMut() -> T) {
     let count = if is_long_tier() { 2000 } else { 400 };
     // The first ones bring along what is there once.
     let warm: Vec<T> = (0..50).map(|_| open()).collect();
@@ -106,7 +108,7 @@ fn costs_little<T>(gateway: &TestGateway, what: &str, mut open: impl FnMut() -> 
     tell(&format!("an idle connection ({what}) costs {each} bytes, over {count}"));
     drop((warm, held));
     gateway.comes_to("dayfly_connections", 1.0);
-    let most = if release().is_some() { IDLE_COST } else { IDLE_COST_DEBUG };
+    let most = if release().is_some() { most } else { IDLE_COST_DEBUG };
     assert!(each <= most, "{what}: {each} bytes each");
 }
 
@@ -119,22 +121,22 @@ fn an_idle_connection_costs_little() {
         setup.set("log", "level", "\"info\"").program(release())
     };
     let gateway = patient().start();
-    costs_little(&gateway, "silent", || Wire::open(gateway.public));
-    costs_little(&gateway, "HTTP/1.1, served once", || {
+    costs_little(&gateway, IDLE_COST, "silent", || Wire::open(gateway.public));
+    costs_little(&gateway, IDLE_COST, "HTTP/1.1, served once", || {
         let client = gateway.client();
         let mut wire = client.ask("GET", "/v1/whoami").begin(None);
         let head = wire.head();
         wire.body(&head);
         wire
     });
-    costs_little(&gateway, "HTTP/2, served once", || {
+    costs_little(&gateway, IDLE_COST, "HTTP/2, served once", || {
         let mut two = Two::open(gateway.public, &[]);
         two.ask(1, END_STREAM, &get("/v1/whoami", &format!("Bearer {}", key_of("acme")))).unwrap();
         two.head_of(1).unwrap();
         two
     });
     let secure = pair.on(patient()).start();
-    costs_little(&secure, "TLS, HTTP/1.1, served once", || {
+    costs_little(&secure, IDLE_COST_TLS, "TLS, HTTP/1.1, served once", || {
         let mut wire = pair.connect(secure.public, &["http/1.1"]).unwrap();
         assert_eq!(status_over(&mut wire, "/problems"), Some(200));
         wire
@@ -147,8 +149,9 @@ fn one_address_gets_no_more_than_its_share() {
     let mut held: Vec<Wire> = (0..20).map(|_| Wire::open(gateway.public)).collect();
     gateway.comes_to("dayfly_connections", 21.0);
     // The twenty-first is closed without a word; another address is served.
-    let mut refused = Wire::open(gateway.public);
-    assert!(refused.try_head().is_none());
+    // The reset may come before the socket is ready to be used.
+    let refused = Wire::try_open(gateway.public).ok().and_then(|mut wire| wire.try_head());
+    assert!(refused.is_none(), "{refused:?}");
     let elsewhere = std::process::Command::new("curl")
         .env_clear()
         .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--interface", "127.0.0.2"])
@@ -159,7 +162,7 @@ fn one_address_gets_no_more_than_its_share() {
     assert_eq!(gateway.metric("dayfly_connections_refused_total") as u64, 1);
     held.pop();
     eventually("a place is free again", || {
-        let mut wire = Wire::open(gateway.public);
+        let mut wire = Wire::try_open(gateway.public).ok()?;
         wire.send(b"HEAD /problems HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
         wire.try_head().filter(|head| head.status == 200)
     });
