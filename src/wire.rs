@@ -347,8 +347,9 @@ pub struct Confirm {
 pub struct ConnectionEnded {
     pub id: String,
     pub state: &'static str,
-    /// `done`; `failed`: asked again while the token can be opened; or `deferred`: another live
-    /// connection stands on the same grant, and the last of them ends it.
+    /// `done`; `failed`: the provider did not say that it did, and the token is shredded here all
+    /// the same; or `deferred`: another live connection stands on the same grant, and the last of
+    /// them ends it.
     pub provider_revocation: &'static str,
 }
 

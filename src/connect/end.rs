@@ -1,7 +1,6 @@
 //! Ending a connection: nobody can use the token any more, and the provider is told.
 //!
-//! A provider that does not answer is asked again for as long as the token can be opened, and the
-//! token serves nothing else. At the connection's own deadline its keys end, whatever was answered.
+//! The token is shredded whatever the provider answers, and also if it does not answer at all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +15,6 @@ use crate::metrics;
 use crate::provider::{Provider, ProviderError};
 use crate::table::{Connection, ConnectionId, Ending, Permission, Revocation, Standing};
 
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const SLOWEST: Duration = Duration::from_secs(60);
 /// What the gateway's end waits for providers.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 const NAPS_PER_LOOK: u32 = 60;
@@ -101,33 +98,20 @@ impl Connect {
         let _ = heard.await;
     }
 
-    async fn take_back(self, leaving: Leaving, mut first: Option<oneshot::Sender<Revocation>>) {
-        let mut pause = FIRST_RETRY;
-        loop {
-            let told = Box::pin(self.tell(&leaving));
-            let answer = match select(told, Box::pin(self.0.closing.fired())).await {
-                futures_util::future::Either::Left((answer, _)) => answer,
-                futures_util::future::Either::Right(_) => return,
-            };
-            let over = answer != Revocation::Failed;
-            if over {
-                // The token first: whoever is told "done" may rely on it.
-                leaving.grant.shred(Reason::Deleted);
-            }
-            self.0.connections.revoked(leaving.id, answer);
-            metrics::count_by(metrics::CLOUD_REVOCATIONS, "answer", answer.as_str());
-            if let Some(first) = first.take() {
-                let _ = first.send(answer);
-            }
-            if over || leaving.grant.origin.keys.deadline().is_none() {
-                return;
-            }
-            let nap = self.0.clock.sleep(pause);
-            let stop = self.0.shutdown.draining();
-            if let futures_util::future::Either::Right(_) = select(nap, Box::pin(stop)).await {
-                return;
-            }
-            pause = (pause * 2).min(SLOWEST);
+    /// Tells the provider, once, and destroys the token whatever comes back: it serves nobody after
+    /// that, not even a further try. A provider that could not be reached lets it run out by itself.
+    async fn take_back(self, leaving: Leaving, heard: Option<oneshot::Sender<Revocation>>) {
+        let told = Box::pin(self.tell(&leaving));
+        let answer = match select(told, Box::pin(self.0.closing.fired())).await {
+            futures_util::future::Either::Left((answer, _)) => answer,
+            futures_util::future::Either::Right(_) => return,
+        };
+        // The token first: whoever is told how it ended may rely on it.
+        leaving.grant.shred(Reason::Deleted);
+        self.0.connections.revoked(leaving.id, answer);
+        metrics::count_by(metrics::CLOUD_REVOCATIONS, "answer", answer.as_str());
+        if let Some(heard) = heard {
+            let _ = heard.send(answer);
         }
     }
 
