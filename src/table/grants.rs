@@ -178,7 +178,7 @@ impl Grants {
     /// Hands a right on.
     ///
     /// # Errors
-    /// When the tenant has [`MOST`] grants that have not ended.
+    /// When the tenant has `MOST` grants that have not ended.
     pub fn add(&self, grant: Grant) -> Result<Arc<Grant>, TooMany> {
         let mut all = self.all();
         let of_tenant = |all: &HashMap<GrantId, Arc<Grant>>| {
