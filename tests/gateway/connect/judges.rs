@@ -8,7 +8,7 @@ use crate::harness::skip;
 /// Runs a judge's script against an emulator.
 fn judged_by(script: &str, cloud: &Cloud) {
     let root = env!("CARGO_MANIFEST_DIR");
-    let python = std::env::var("DAYFLY_PYTHON")
+    let python = std::env::var("DAYFLY_JUDGES")
         .unwrap_or_else(|_| format!("{root}/target/judges/bin/python"));
     if Command::new(&python).arg("--version").output().is_err() {
         return skip(&format!("{script}: tests/run installs the providers' clients"));
