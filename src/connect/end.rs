@@ -99,7 +99,7 @@ impl Connect {
     }
 
     /// Tells the provider, once, and destroys the token whatever comes back: it serves nobody after
-    /// that, not even a further try. A provider that could not be reached lets it run out by itself.
+    /// that, not even a further try. Where the provider could not be reached it runs out by itself.
     async fn take_back(self, leaving: Leaving, heard: Option<oneshot::Sender<Revocation>>) {
         let told = Box::pin(self.tell(&leaving));
         let answer = match select(told, Box::pin(self.0.closing.fired())).await {
