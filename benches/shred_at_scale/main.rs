@@ -120,14 +120,14 @@ async fn rounds(house: &Arc<House>, living: &[Arc<LiveFile>], files: usize) -> R
     Ok(())
 }
 
-/// As the sweeper does it, and until the last byte is released.
+/// As the sweeper does it, and until the last byte is released and the last receipt is signed.
 async fn sweep(house: &Arc<House>) {
     let sweeping = tokio::spawn({
         let house = house.clone();
         async move { house.pipeline.sweep().await }
     });
     let _ = sweeping.await;
-    while house.pipeline.pending_deletes() > 0 {
+    while house.pipeline.pending_deletes() > 0 || house.evidence.unsigned() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
