@@ -256,9 +256,9 @@ impl FileKeys {
         now: impl FnOnce() -> Now,
         work: impl FnOnce() -> T,
     ) -> Result<T, Gone> {
-        let opened = self.gate.pass(now, |_| {
-            (!self.is_over()).then(|| self.era.during(self.born, work)).flatten()
-        });
+        let opened = self
+            .gate
+            .pass(now, |_| (!self.is_over()).then(|| self.era.during(self.born, work)).flatten());
         opened.flatten().ok_or(Gone)
     }
 

@@ -1,5 +1,5 @@
 //! Two hundred thousand files with one deadline: unreadable at once, cleaned up behind everybody's
-//! back, and what the clean-up costs whoever reads meanwhile.
+//! back, receipts signed, and what the clean-up costs whoever reads meanwhile.
 //!
 //! The stages run in this process over memory alone; deadlines come by a clock that is moved by
 //! hand. A read is measured as a client would: from the moment a thread of its own hands it to the

@@ -1,5 +1,5 @@
-//! Deadline buckets: which have a key, and which had one. A bucket that has ended stays over for its
-//! files, whatever a clock shows later and though its number may come again.
+//! Deadline buckets: which have a key, and which had one. A bucket that has ended stays over for
+//! its files, whatever a clock shows later and though its number may come again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -16,7 +16,7 @@ const NAP: Duration = Duration::from_secs(1);
 const ASLEEP: Duration = Duration::from_secs(2);
 /// Files looked up at a time.
 const BATCH: usize = 16;
-/// While the records of many are forgotten, what falls due meanwhile does not wait longer than this.
+/// While the records of many are forgotten, what falls due meanwhile waits no longer than this.
 const LOOK: Duration = Duration::from_millis(10);
 /// Naps between two looks at old receipts.
 const NAPS_PER_LOOK: u32 = 60;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::clock::{Boot, Clock};
 
 /// What is done at a time.
-const PORTION: Duration = Duration::from_micros(100);
+const PORTION: Duration = Duration::from_micros(200);
 /// Between two portions: the shortest sleep there is.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Units of work after which others get a turn, by a clock that stands still, too.
