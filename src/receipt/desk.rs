@@ -16,7 +16,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// What a final note waits for its stores' answers at most.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Notes signed at a time: some 30 µs each.
-const BATCH: usize = 4;
+const BATCH: usize = 2;
 /// Where a run writes that it is alive: unix milliseconds.
 pub(super) const ALIVE: &str = "alive";
 

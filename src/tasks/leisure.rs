@@ -10,13 +10,13 @@ use std::time::Duration;
 use crate::clock::{Boot, Clock};
 
 /// What is done at a time.
-const PORTION: Duration = Duration::from_micros(200);
+const PORTION: Duration = Duration::from_micros(100);
 /// Between two portions: the shortest sleep there is.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Units of work after which others get a turn, by a clock that stands still, too.
 const UNITS: u32 = 16;
 /// Portions grow by one for so much that waits, so that nobody gets ahead of the work for long.
-const MORE_FOR: u64 = 10_000;
+const MORE_FOR: u64 = 100_000;
 
 /// The pace of one who works in portions.
 pub struct Leisure {
