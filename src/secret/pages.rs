@@ -135,7 +135,8 @@ impl Drop for Pages {
 }
 
 /// What the kernel says of this process's mappings, for the tests of this room.
-#[cfg(all(test, not(miri)))]
+#[cfg(test)]
+#[cfg(not(miri))]
 #[expect(clippy::disallowed_methods, reason = "this room is below the seam that opens files")]
 pub(super) fn smaps() -> String {
     std::fs::read_to_string("/proc/self/smaps").unwrap()
