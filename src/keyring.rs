@@ -6,9 +6,8 @@
 //! destroying yields [`KeysDestroyed`], and only that, or a segment that never entered a record,
 //! lets stored bytes be deleted: deletion is the destruction of keys.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock::{Clock, Now, Wall};
 use crate::crypto::{InputKey, KeyError};
@@ -17,6 +16,7 @@ use crate::file::{Deadline, Epoch, FileId, Reason};
 use crate::metrics;
 use crate::secret::{Secret, Slab, Slot};
 
+mod bucket;
 mod gate;
 #[cfg(test)]
 mod interleavings;
@@ -24,6 +24,8 @@ mod kernel;
 mod keyctl;
 mod memory;
 
+pub use bucket::Bucket;
+use bucket::Buckets;
 use gate::{Era, Gate};
 pub use kernel::{KernelKeyring, ProcessKeyring, Unusable};
 pub use memory::MemoryKeyring;
@@ -186,9 +188,8 @@ impl Suspicion {
 pub struct FileKeys {
     file: FileId,
     epoch: Epoch,
-    keeper: &'static str,
-    /// When the key of its bucket dies.
-    bucket: Option<Deadline>,
+    /// The bucket whose key it needs beside its own secret.
+    bucket: Option<Arc<Bucket>>,
     /// The era of all secrets of the process that this one was drawn in, and that of now: they
     /// differ once all were condemned.
     born: u64,
@@ -210,14 +211,26 @@ impl FileKeys {
 
     /// The backend that keeps the rarer of its keys: the epoch's, or its own if it has no other.
     #[must_use]
-    pub const fn keeper(&self) -> &'static str {
-        self.keeper
+    pub fn keeper(&self) -> &'static str {
+        self.bucket.as_ref().map_or("memory", |bucket| bucket.keeper())
     }
 
-    /// The deadline, or `None` once the keys are destroyed.
+    /// The bucket whose key it needs beside its own secret; a short life has none.
+    #[must_use]
+    pub const fn bucket(&self) -> Option<&Arc<Bucket>> {
+        self.bucket.as_ref()
+    }
+
+    /// The deadline, or `None` once its keys, or one of them, are destroyed: whatever a clock may
+    /// show later, such a file is over.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
-        self.gate.deadline().filter(|_| !self.is_condemned())
+        self.gate.deadline().filter(|_| !self.is_over())
+    }
+
+    /// Whether it ended together with others, its own gate untouched.
+    fn is_over(&self) -> bool {
+        self.is_condemned() || self.bucket.as_ref().is_some_and(|bucket| bucket.has_ended())
     }
 
     /// Whether the secret was wiped in its slot, with all others ([`Keys::condemn`]).
@@ -229,8 +242,8 @@ impl FileKeys {
     /// a life of its own. Its secret is then worth nothing from that moment on.
     #[must_use]
     pub fn ends_with_bucket(&self) -> bool {
-        let both = self.deadline().zip(self.bucket);
-        both.is_some_and(|(own, bucket)| own.ends_with(bucket))
+        let both = self.deadline().zip(self.bucket.as_ref());
+        both.is_some_and(|(own, bucket)| own.ends_with(bucket.ends()))
     }
 
     /// Runs `work` while destruction waits: for one run of chunks, never across an await. The time
@@ -243,7 +256,9 @@ impl FileKeys {
         now: impl FnOnce() -> Now,
         work: impl FnOnce() -> T,
     ) -> Result<T, Gone> {
-        let opened = self.gate.pass(now, |_| self.era.during(self.born, work));
+        let opened = self
+            .gate
+            .pass(now, |_| (!self.is_over()).then(|| self.era.during(self.born, work)).flatten());
         opened.flatten().ok_or(Gone)
     }
 
@@ -252,26 +267,21 @@ impl FileKeys {
     /// # Errors
     /// When the keys are destroyed already.
     pub fn shorten(&self, now: Now, ttl: std::time::Duration) -> Result<Deadline, Gone> {
-        if self.is_condemned() {
+        if self.is_over() {
             return Err(Gone);
         }
         self.gate.shorten(now, ttl).ok_or(Gone)
     }
 }
 
-/// Ends of epoch keys that are remembered: more than there can be buckets at a time.
-const REMEMBERED: usize = 512;
-
 /// Every secret of this process.
 pub struct Keys {
     // Dependencies.
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    epochs: Arc<dyn Keyring>,
     // State.
     slab: Slab,
-    /// When epoch keys of late were destroyed, for receipts to say.
-    ended: Mutex<BTreeMap<Epoch, Wall>>,
+    buckets: Buckets,
     era: Arc<Era>,
     /// A clone for each file whose secret exists.
     counted: Arc<()>,
@@ -286,13 +296,13 @@ impl Keys {
         slab: Slab,
     ) -> Self {
         let (era, counted) = (Arc::new(Era::first()), Arc::default());
-        Self { clock, entropy, epochs, slab, ended: Mutex::default(), era, counted }
+        Self { clock, entropy, slab, buckets: Buckets::new(epochs), era, counted }
     }
 
     /// The name of the backend that keeps epoch keys.
     #[must_use]
     pub fn keyring_name(&self) -> &'static str {
-        self.epochs.name()
+        self.buckets.keyring().name()
     }
 
     /// Secrets for a new file, which ends with its bucket's key if that ends first.
@@ -313,29 +323,16 @@ impl Keys {
         }
         let bucket = match deadline.epoch() {
             Epoch::None => None,
-            Epoch::Minute(_) | Epoch::Quarter(_) => Some(self.admit(deadline, now)?),
+            Epoch::Minute(_) | Epoch::Quarter(_) => {
+                Some(self.buckets.admit(deadline, now, &*self.entropy)?)
+            }
         };
-        let keeper = bucket.map_or("memory", |bucket| bucket.keeper);
-        let bucket = bucket.map(|bucket| bucket.ends);
-        let deadline = bucket.map_or(deadline, |ends| deadline.no_later_than(ends, now));
+        let ends = bucket.as_ref().map(|bucket| bucket.ends());
+        let deadline = ends.map_or(deadline, |ends| deadline.no_later_than(ends, now));
         let secret = self.slab.put(&secret).ok_or(KeyringError::Full)?;
         let counted = Counted { secret, _share: self.counted.clone() };
         let (gate, era) = (Gate::new(counted, deadline), self.era.clone());
-        Ok(FileKeys { file, epoch: deadline.epoch(), keeper, bucket, born, era, gate })
-    }
-
-    fn admit(&self, deadline: Deadline, now: Now) -> Result<Admitted, KeyringError> {
-        let mut bucket = self.epochs.admit(deadline, &*self.entropy)?;
-        if bucket.ends.is_due(now) {
-            // A step back of the clock: the bucket's number has come again before its key was
-            // swept. It begins anew, with another key.
-            self.sweep_at(now);
-            bucket = self.epochs.admit(deadline, &*self.entropy)?;
-        }
-        // The key that it has now has not ended.
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.remove(&deadline.epoch());
-        Ok(bucket)
+        Ok(FileKeys { file, epoch: deadline.epoch(), bucket, born, era, gate })
     }
 
     /// The key that seals or opens this file's segments, derived afresh: nothing derived is kept.
@@ -355,11 +352,12 @@ impl Keys {
         let mut file_secret = Secret::<32>::zero();
         self.slab.read(secret, &mut file_secret);
         let mut epoch_key = Secret::<32>::zero();
-        let epoch_key = if keys.epoch == Epoch::None {
-            None
-        } else {
-            self.epochs.read(keys.epoch, &mut epoch_key)?;
-            Some(&epoch_key)
+        let epoch_key = match &keys.bucket {
+            None => None,
+            Some(bucket) => {
+                self.buckets.read(bucket, &mut epoch_key)?;
+                Some(&epoch_key)
+            }
         };
         // Zero secrets were refused when they were made, so a refusal here means they were wiped.
         InputKey::derive(epoch_key, &file_secret, &keys.file, keys.epoch).map_err(|error| {
@@ -376,14 +374,14 @@ impl Keys {
         let now = self.clock.now();
         keys.gate.close(|deadline| {
             // A bucket that has ended takes its key along: swept first, so that the proof says so.
-            if deadline.is_due(now) {
-                self.sweep_at(now);
+            let bucket = keys.bucket.as_ref();
+            if deadline.is_due(now) && bucket.is_none_or(|bucket| !bucket.has_ended()) {
+                self.buckets.sweep(now);
             }
             let mut gone = vec![(KeyKind::FileSecret, now.wall)];
-            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            let ended = ended.get(&keys.epoch).copied();
+            let ended = bucket.and_then(|bucket| bucket.ended_at());
             let condemned = keys.is_condemned().then_some(now.wall);
-            if keys.epoch != Epoch::None {
+            if bucket.is_some() {
                 gone.extend(ended.or(condemned).map(|at| (KeyKind::Epoch, at)));
             }
             let reason = if keys.is_condemned() { Reason::KeyLost } else { reason };
@@ -393,22 +391,12 @@ impl Keys {
 
     /// Destroys the epoch keys whose bucket has ended; returns how many.
     pub fn sweep_epochs(&self) -> usize {
-        self.sweep_at(self.clock.now())
-    }
-
-    fn sweep_at(&self, now: Now) -> usize {
-        let swept = self.epochs.sweep(now);
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.extend(swept.iter().map(|epoch| (*epoch, now.wall)));
-        while ended.len() > REMEMBERED {
-            ended.pop_first();
-        }
-        swept.len()
+        self.buckets.sweep(self.clock.now())
     }
 
     /// Destroys every epoch key: without them nothing rounded opens.
     pub fn destroy_epochs(&self) {
-        self.epochs.destroy_all();
+        self.buckets.destroy_all(self.clock.now());
     }
 
     /// Destroys every key of this process at once: the machine has shown that what it drew, or
@@ -418,7 +406,7 @@ impl Keys {
     /// opened, some microseconds each. Never call it from within one.
     pub fn condemn(&self, why: Suspicion) {
         self.era.end();
-        self.epochs.destroy_all();
+        self.destroy_epochs();
         self.slab.wipe();
         metrics::count_by(metrics::KEYS_CONDEMNED, "why", why.as_str());
         tracing::error!(why = why.as_str(), "every key was destroyed");
@@ -451,7 +439,7 @@ impl Keys {
     /// Epoch keys held now.
     #[must_use]
     pub fn epochs_held(&self) -> Held {
-        self.epochs.held()
+        self.buckets.keyring().held()
     }
 }
 

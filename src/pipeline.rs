@@ -335,7 +335,7 @@ impl Pipeline {
             return;
         }
         if claims.are_spent() {
-            self.shredder.shred(file, Reason::Downloaded);
+            self.end_downloaded(file);
             return;
         }
         // The wait holds no file: one that dies meanwhile takes its share of the quota along.
@@ -345,15 +345,22 @@ impl Pipeline {
             futures_util::future::select(wait, std::pin::pin!(this.shutdown.begun())).await;
             let Some(file) = file.upgrade() else { return };
             if file.claims.as_ref().is_some_and(Claims::are_spent) {
-                this.shredder.shred(&file, Reason::Downloaded);
+                this.end_downloaded(&file);
             }
         });
+    }
+
+    /// Of a file that is due as well the receipt says that, whoever comes to it first.
+    fn end_downloaded(&self, file: &LiveFile) {
+        let now = self.clock.now();
+        let due = file.origin.keys.deadline().is_none_or(|deadline| deadline.is_due(now));
+        self.shredder.shred(file, if due { Reason::Expired } else { Reason::Downloaded });
     }
 
     /// Ends a counted file whose last delivery nobody has denied.
     pub fn conclude(&self, file: &LiveFile) {
         if file.claims.as_ref().is_some_and(Claims::are_used_up) {
-            self.shredder.shred(file, Reason::Downloaded);
+            self.end_downloaded(file);
         }
     }
 

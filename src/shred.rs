@@ -19,6 +19,7 @@ use crate::metrics;
 use crate::receipt::{Evidence, Receipt};
 use crate::store::BlobId;
 use crate::table::{LiveFile, Place, Table};
+use crate::tasks::Leisure;
 use crate::vault::Vault;
 
 /// Between two tries of a delete that failed; doubles up to [`SLOWEST`].
@@ -144,6 +145,7 @@ impl Cleaner {
         let Self { broom, mut leftovers } = self;
         let mut again: Vec<Retry> = Vec::new();
         let mut under_way = FuturesUnordered::new();
+        let mut leisure = Leisure::new(broom.clock.clone());
         loop {
             let now = broom.clock.now().boot;
             let (due, later): (Vec<_>, Vec<_>) =
@@ -158,7 +160,7 @@ impl Cleaner {
                 Some(retry) = under_way.next() => {
                     again.extend(retry);
                     // Hygiene can wait: requests come first.
-                    tokio::task::yield_now().await;
+                    leisure.rest(broom.pending.load(Ordering::Relaxed)).await;
                 }
                 next = leftovers.recv(), if under_way.len() < AT_ONCE => match next {
                     Some(leftover) => under_way.push(broom.release(leftover, FIRST_RETRY)),

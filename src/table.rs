@@ -3,7 +3,7 @@
 //! The table knows where sealed bytes are and who may ask for them, but no name, no type and no
 //! content: those are sealed, and open only through the vault.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +23,7 @@ mod grants;
 mod idempotency;
 mod jobs;
 mod nursery;
+mod queues;
 mod quota;
 mod standing;
 
@@ -37,6 +38,7 @@ pub use grants::{DownloadScope, Grant, Grants, Scope, Spent, TooMany, UploadScop
 pub use idempotency::{Fingerprint, Idempotency, Outcome, Running, Seen};
 pub use jobs::{Job, Jobs, KEPT_AFTER, NoJob, Stop, Wish};
 pub use nursery::{Closed, Nursery};
+use queues::Queues;
 pub use quota::{Quotas, Reservation};
 pub use standing::{Ended, Era, Standings, Suspended};
 
@@ -118,6 +120,9 @@ impl LiveFile {
 /// What the sweeper may take until a file counts as overdue.
 pub const GRACE: Duration = Duration::from_secs(5);
 
+/// What forgetting the records of files without keys may take.
+pub const FORGOTTEN_WITHIN: Duration = Duration::from_secs(300);
+
 /// What the table holds, in numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Census {
@@ -125,7 +130,8 @@ pub struct Census {
     pub bytes: u64,
     /// Age of the oldest live file.
     pub oldest: Duration,
-    /// Files alive [`GRACE`] past their deadline, on the clock that counts more: must be 0.
+    /// Files whose keys are alive [`GRACE`] past their deadline, or that are still known
+    /// [`FORGOTTEN_WITHIN`] after it: must be 0.
     pub overdue: u64,
 }
 
@@ -137,13 +143,7 @@ pub struct Table(Mutex<Rows>);
 struct Rows {
     files: HashMap<FileId, Row>,
     by_tenant: HashMap<TenantId, Theirs>,
-    // A file is due on the first of two clocks, so it stands in two queues.
-    by_boot: BTreeSet<(Boot, FileId)>,
-    by_wall: BTreeSet<(Wall, FileId)>,
-    // Those of them that do not end with their bucket's key: their own secret is all that opens
-    // them, or ends earlier.
-    alone_by_boot: BTreeSet<(Boot, FileId)>,
-    alone_by_wall: BTreeSet<(Wall, FileId)>,
+    queues: Queues,
     by_age: BTreeMap<u64, Boot>,
     bytes: u64,
     next: u64,
@@ -179,7 +179,7 @@ impl Table {
         let number = rows.next;
         rows.next += 1;
         rows.bytes += file.size();
-        rows.queue(&file, due);
+        rows.queues.enter(&file, due);
         rows.by_age.insert(number, file.created.boot);
         let mut their_number = 0;
         if file.kind == Kind::File {
@@ -205,7 +205,7 @@ impl Table {
         let mut rows = self.rows();
         let Row { number, theirs: their_number, due, file } = rows.files.remove(&id)?;
         rows.bytes -= file.size();
-        rows.unqueue(id, due);
+        rows.queues.leave(&file, due);
         rows.by_age.remove(&number);
         if file.kind == Kind::File
             && let Some(theirs) = rows.by_tenant.get_mut(&file.origin.tenant)
@@ -223,8 +223,8 @@ impl Table {
         let Some(due) = row.file.origin.keys.deadline() else { return };
         let before = std::mem::replace(&mut row.due, due);
         let file = row.file.clone();
-        rows.unqueue(id, before);
-        rows.queue(&file, due);
+        rows.queues.leave(&file, before);
+        rows.queues.enter(&file, due);
     }
 
     /// A tenant's files, newest first, from the one after `cursor` on; and the cursor of the next
@@ -256,14 +256,12 @@ impl Table {
         theirs.map(|row| row.file.clone()).collect()
     }
 
-    /// Up to `limit` files that are due on either clock.
+    /// Up to `limit` files that are over: their keys are gone, or due on either clock.
     #[must_use]
     pub fn due(&self, now: Now, limit: usize) -> Vec<Arc<LiveFile>> {
         let rows = self.rows();
-        let boot = rows.by_boot.iter().take_while(|(at, _)| *at <= now.boot).map(|(_, id)| id);
-        let wall = rows.by_wall.iter().take_while(|(at, _)| *at <= now.wall).map(|(_, id)| id);
-        let ids: BTreeSet<&FileId> = boot.take(limit).chain(wall.take(limit)).collect();
-        ids.into_iter().filter_map(|id| rows.files.get(id)).map(|row| row.file.clone()).collect()
+        let ids = rows.queues.over(now, limit);
+        ids.into_iter().filter_map(|id| rows.files.get(&id)).map(|row| row.file.clone()).collect()
     }
 
     /// Up to `limit` files that are due on either clock and have no bucket's key to end with, or
@@ -271,30 +269,24 @@ impl Table {
     #[must_use]
     pub fn due_alone(&self, now: Now, limit: usize) -> Vec<Arc<LiveFile>> {
         let rows = self.rows();
-        let (boot, wall) = (rows.alone_by_boot.iter(), rows.alone_by_wall.iter());
-        let boot = boot.take_while(|(at, _)| *at <= now.boot).map(|(_, id)| id).take(limit);
-        let wall = wall.take_while(|(at, _)| *at <= now.wall).map(|(_, id)| id).take(limit);
-        let ids: BTreeSet<&FileId> = boot.chain(wall).collect();
-        ids.into_iter().filter_map(|id| rows.files.get(id)).map(|row| row.file.clone()).collect()
+        let ids = rows.queues.due_alone(now, limit);
+        ids.into_iter().filter_map(|id| rows.files.get(&id)).map(|row| row.file.clone()).collect()
     }
 
-    /// The keys of these are destroyed: only their records are left to be forgotten.
+    /// The keys of these are destroyed: only their records are left to be forgotten, whatever the
+    /// clocks show from here on.
     pub fn keys_gone(&self, files: &[Arc<LiveFile>]) {
         let mut rows = self.rows();
         for file in files {
             let Some(due) = rows.files.get(&file.id).map(|row| row.due) else { continue };
-            rows.alone_by_boot.remove(&(due.boot(), file.id));
-            rows.alone_by_wall.remove(&(due.expires_at(), file.id));
+            rows.queues.keys_gone(file.id, due);
         }
     }
 
     /// How long until the first file falls due, by either clock.
     #[must_use]
     pub fn next_due(&self, now: Now) -> Option<Duration> {
-        let rows = self.rows();
-        let boot = rows.by_boot.first().map(|(at, _)| now.boot.until(*at));
-        let wall = rows.by_wall.first().map(|(at, _)| now.wall.until(*at));
-        boot.into_iter().chain(wall).min()
+        self.rows().queues.next_due(now)
     }
 
     /// Every live file.
@@ -307,33 +299,11 @@ impl Table {
     pub fn census(&self, now: Now) -> Census {
         let rows = self.rows();
         let oldest = rows.by_age.first_key_value().map(|(_, born)| now.boot.since(*born));
-        let boot = rows.by_boot.iter().take_while(|(at, _)| at.plus(GRACE) <= now.boot).count();
-        let wall = rows.by_wall.iter().take_while(|(at, _)| at.plus(GRACE) <= now.wall).count();
         Census {
             files: rows.files.len() as u64,
             bytes: rows.bytes,
             oldest: oldest.unwrap_or_default(),
-            overdue: boot.max(wall) as u64,
+            overdue: rows.queues.overdue(now) as u64,
         }
-    }
-}
-
-impl Rows {
-    fn queue(&mut self, file: &LiveFile, due: Deadline) {
-        let (boot, wall) = ((due.boot(), file.id), (due.expires_at(), file.id));
-        self.by_boot.insert(boot);
-        self.by_wall.insert(wall);
-        if !file.origin.keys.ends_with_bucket() {
-            self.alone_by_boot.insert(boot);
-            self.alone_by_wall.insert(wall);
-        }
-    }
-
-    fn unqueue(&mut self, id: FileId, due: Deadline) {
-        let (boot, wall) = ((due.boot(), id), (due.expires_at(), id));
-        self.by_boot.remove(&boot);
-        self.by_wall.remove(&wall);
-        self.alone_by_boot.remove(&boot);
-        self.alone_by_wall.remove(&wall);
     }
 }

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+mod leisure;
+pub use leisure::Leisure;
+
 /// Spawns tasks and knows how many still run.
 #[derive(Clone)]
 pub struct Tasks {

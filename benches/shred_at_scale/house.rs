@@ -55,6 +55,7 @@ pub struct House {
     pub pipeline: Pipeline,
     pub keys: Arc<Keys>,
     pub vault: Arc<Vault>,
+    pub evidence: Arc<Evidence>,
     clock: Moved,
     region: Region,
 }
@@ -84,6 +85,7 @@ impl House {
         );
         let tasks = Tasks::default();
         tasks.spawn(cleaner.run());
+        tasks.spawn(evidence.clone().keep(Shutdown::default()));
         let egress = Egress::new(shared.clone(), tasks.clone(), false);
         let pipeline = Pipeline::new(Parts {
             clock: shared,
@@ -91,7 +93,7 @@ impl House {
             keys: keys.clone(),
             table,
             vault: vault.clone(),
-            evidence,
+            evidence: evidence.clone(),
             shredder,
             tasks,
             shutdown: Shutdown::default(),
@@ -102,7 +104,7 @@ impl House {
             runs: 1,
             min_rate: 0,
         });
-        Ok(Self { pipeline, keys, vault, clock, region })
+        Ok(Self { pipeline, keys, vault, evidence, clock, region })
     }
 
     /// The minute's end that is some `ttl` away.

@@ -1,5 +1,5 @@
 //! Two hundred thousand files with one deadline: unreadable at once, cleaned up behind everybody's
-//! back, and what the clean-up costs whoever reads meanwhile.
+//! back, receipts signed, and what the clean-up costs whoever reads meanwhile.
 //!
 //! The stages run in this process over memory alone; deadlines come by a clock that is moved by
 //! hand. A read is measured as a client would: from the moment a thread of its own hands it to the
@@ -120,14 +120,14 @@ async fn rounds(house: &Arc<House>, living: &[Arc<LiveFile>], files: usize) -> R
     Ok(())
 }
 
-/// As the sweeper does it, and until the last byte is released.
+/// As the sweeper does it, and until the last byte is released and the last receipt is signed.
 async fn sweep(house: &Arc<House>) {
     let sweeping = tokio::spawn({
         let house = house.clone();
         async move { house.pipeline.sweep().await }
     });
     let _ = sweeping.await;
-    while house.pipeline.pending_deletes() > 0 {
+    while house.pipeline.pending_deletes() > 0 || house.evidence.unsigned() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -97,6 +97,8 @@ pub struct KernelKeyring {
 struct Bucket {
     key: Key,
     ends: Deadline,
+    /// The kernel has ended the key before us: it goes with the next sweep.
+    lost: bool,
 }
 
 impl KernelKeyring {
@@ -170,7 +172,7 @@ impl Keyring for KernelKeyring {
         }
         match self.keep(&secret, deadline) {
             Ok(key) => {
-                keys.insert(epoch, Bucket { key, ends: deadline });
+                keys.insert(epoch, Bucket { key, ends: deadline, lost: false });
                 Ok(Admitted { keeper, ends: deadline })
             }
             Err(Refused::Late) => Err(KeyringError::Gone(Gone)),
@@ -186,17 +188,19 @@ impl Keyring for KernelKeyring {
     }
 
     fn read(&self, epoch: Epoch, out: &mut Secret<32>) -> Result<(), Gone> {
-        match self.keys().get(&epoch) {
-            // Expired, ended by somebody else, not ours: whatever the kernel says, nothing opens.
-            Some(bucket) => bucket.key.read(out).map_err(|_| Gone),
-            None => self.overflow.read(epoch, out),
-        }
+        let mut keys = self.keys();
+        let Some(bucket) = keys.get_mut(&epoch) else { return self.overflow.read(epoch, out) };
+        // Expired, ended by somebody else, not ours: whatever the kernel says, nothing opens.
+        bucket.key.read(out).map_err(|errno| {
+            bucket.lost |= matches!(errno, Errno::KEYEXPIRED | Errno::KEYREVOKED | Errno::NOKEY);
+            Gone
+        })
     }
 
     fn sweep(&self, now: Now) -> Vec<Epoch> {
         let mut ended = self.overflow.sweep(now);
         let mut keys = self.keys();
-        let due = keys.extract_if(.., |_, bucket| bucket.ends.is_due(now));
+        let due = keys.extract_if(.., |_, bucket| bucket.lost || bucket.ends.is_due(now));
         ended.extend(due.map(|(epoch, _ended_here)| epoch));
         ended
     }

@@ -55,17 +55,58 @@ impl Finding {
     }
 }
 
+/// Where the machine may write memory to.
+struct Seen {
+    swap: bool,
+    kdump: bool,
+}
+
+impl Seen {
+    fn look() -> Self {
+        let crash = read("/sys/kernel/kexec_crash_loaded");
+        Self {
+            swap: read("/proc/swaps").is_some_and(|table| lists_swap(&table)) && !has_no_swap(),
+            kdump: crash.is_some_and(|flag| flag.trim() == "1"),
+        }
+    }
+}
+
+/// Whether there is any below the heading.
+fn lists_swap(table: &str) -> bool {
+    table.lines().count() > 1
+}
+
+/// Whether this process's control group, or one above it, may swap nothing out.
+fn has_no_swap() -> bool {
+    let groups = read("/proc/self/cgroup").unwrap_or_default();
+    let Some(group) = own_group(&groups) else { return false };
+    let limit = |group: &Path| read(&format!("/sys/fs/cgroup{}/memory.swap.max", group.display()));
+    Path::new(group)
+        .ancestors()
+        .filter(|above| above.parent().is_some())
+        .any(|group| limit(group).is_some_and(|most| most.trim() == "0"))
+}
+
+/// The group in the one hierarchy of cgroup v2; a path that leads out of what is mounted here is
+/// none of ours to judge.
+fn own_group(groups: &str) -> Option<&str> {
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    (group.starts_with('/') && !group.contains("..")).then_some(group)
+}
+
 /// Looks at the machine.
 #[must_use]
 pub fn examine(facts: &Facts) -> Vec<Finding> {
-    let swap = read("/proc/swaps").is_some_and(|table| table.lines().count() > 1);
-    let kdump = read("/sys/kernel/kexec_crash_loaded").is_some_and(|flag| flag.trim() == "1");
+    judge(facts, &Seen::look())
+}
+
+fn judge(facts: &Facts, seen: &Seen) -> Vec<Finding> {
     let loopback = |at: SocketAddr| at.ip().is_loopback();
     let plain_http = (!facts.tls && !loopback(facts.public)) || !loopback(facts.admin);
     let mut found = vec![
         finding(
             "swap",
-            swap,
+            seen.swap,
             facts.accept_swap,
             "no swap: memory never reaches a disk",
             "swap is on, so plaintext in memory may reach a disk: turn it off (swapoff -a), limit \
@@ -73,7 +114,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
         ),
         finding(
             "kdump",
-            kdump,
+            seen.kdump,
             facts.accept_kdump,
             "no crash kernel: memory is not written out when the kernel crashes",
             "a crash kernel is loaded and writes memory to a disk when the kernel crashes: disable \
@@ -172,7 +213,37 @@ mod tests {
     }
 
     fn standing(facts: &Facts, name: &str) -> Standing {
-        examine(facts).iter().find(|finding| finding.name == name).unwrap().standing
+        standing_on(&Seen { swap: false, kdump: false }, facts, name)
+    }
+
+    fn standing_on(seen: &Seen, facts: &Facts, name: &str) -> Standing {
+        judge(facts, seen).iter().find(|finding| finding.name == name).unwrap().standing
+    }
+
+    #[test]
+    fn where_memory_may_be_written_out_the_gateway_does_not_start_unless_that_is_accepted() {
+        let accepts = [("swap", true, false), ("kdump", false, true)];
+        for (name, swap, kdump) in accepts {
+            let (seen, none) = (Seen { swap, kdump }, Facts { accept_swap: false, ..good() });
+            let none = Facts { accept_kdump: false, ..none };
+            assert_eq!(standing_on(&seen, &none, name), Standing::Refused);
+            let other = Facts { accept_swap: kdump, accept_kdump: swap, ..good() };
+            assert_eq!(standing_on(&seen, &other, name), Standing::Refused, "not by another name");
+            assert_eq!(standing_on(&seen, &good(), name), Standing::Accepted);
+            assert_eq!(standing(&none, name), Standing::Fine);
+        }
+    }
+
+    #[test]
+    fn swap_is_a_line_below_the_heading_and_the_group_is_our_own() {
+        let heading = "Filename\tType\tSize\tUsed\tPriority\n";
+        assert!(!lists_swap(heading) && !lists_swap(""));
+        assert!(lists_swap(&format!("{heading}/dev/sda2 partition 1 0 -2\n")));
+        assert_eq!(
+            own_group("1:cpu:/x\n0::/system.slice/d.service\n"),
+            Some("/system.slice/d.service")
+        );
+        assert_eq!((own_group("0::/../other\n"), own_group("1:cpu:/x\n")), (None, None));
     }
 
     #[test]

@@ -8,19 +8,16 @@ use super::Pipeline;
 use crate::clock::Now;
 use crate::file::Reason;
 use crate::keyring::Suspicion;
+use crate::tasks::Leisure;
 
 /// The longest nap: a step of the wall clock is noticed this soon.
 const NAP: Duration = Duration::from_secs(1);
 /// A sweeper that was not heard of for this long has slept, with the process or with the machine.
 const ASLEEP: Duration = Duration::from_secs(2);
-/// Files ended before other tasks get a turn: some 100 µs of work.
+/// Files looked up at a time.
 const BATCH: usize = 16;
-/// Batches after which the sweeper pauses, so that it takes no more than half of a core from
-/// requests.
-const BATCHES: u32 = 8;
-const PAUSE: Duration = Duration::from_millis(1);
-/// A round that lasts longer than this pauses no more: the records of the dead are due as well.
-const UNHURRIED: Duration = Duration::from_secs(2);
+/// While the records of many are forgotten, what falls due meanwhile waits no longer than this.
+const LOOK: Duration = Duration::from_millis(10);
 /// Naps between two looks at old receipts.
 const NAPS_PER_LOOK: u32 = 60;
 
@@ -56,7 +53,9 @@ impl Pipeline {
         if self.beat.is_missing(self.clock.now()) {
             self.end_keys().await;
             // Few records are forgotten at once, too; of many the rest is left to the sweeper.
-            self.shred_due();
+            for file in self.table.due(self.clock.now(), BATCH) {
+                self.shredder.shred(&file, Reason::Expired);
+            }
         }
     }
 
@@ -90,8 +89,8 @@ impl Pipeline {
         }
     }
 
-    /// Ends everything that is due now: first all keys, then file by file, others having their turn
-    /// in between.
+    /// Ends everything that is due now: first all keys, then file by file, in portions that leave
+    /// the cores to requests.
     pub async fn sweep(&self) {
         self.end_keys().await;
         self.jobs.sweep(self.clock.now());
@@ -100,24 +99,22 @@ impl Pipeline {
         if self.beat.buried.swap(generation, Ordering::SeqCst) != generation {
             self.bury_condemned().await;
         }
-        let began = self.clock.now().boot;
-        let mut looked = began;
-        for batch in 1_u32.. {
-            if self.shred_due() == 0 {
+        let mut leisure = Leisure::new(self.clock.clone());
+        let mut looked = self.clock.now().boot;
+        loop {
+            let due = self.table.due(self.clock.now(), BATCH);
+            if due.is_empty() {
                 return;
             }
+            for file in due {
+                self.shredder.shred(&file, Reason::Expired);
+                drop(file);
+                leisure.rest(0).await;
+            }
             let now = self.clock.now();
-            if now.boot.since(looked) >= NAP / 100 {
-                // What falls due meanwhile does not wait for the end of this.
+            if now.boot.since(looked) >= LOOK {
                 self.end_keys().await;
                 looked = now.boot;
-            }
-            // By a clock that stands still no pause would end.
-            let unhurried = now.boot > began && now.boot.since(began) < UNHURRIED;
-            if unhurried && batch.is_multiple_of(BATCHES) {
-                self.clock.sleep(PAUSE).await;
-            } else {
-                tokio::task::yield_now().await;
             }
         }
     }
@@ -148,22 +145,14 @@ impl Pipeline {
         self.beat.set(now);
     }
 
-    /// Ends a batch of what is due; how many that were.
-    fn shred_due(&self) -> usize {
-        let due = self.table.due(self.clock.now(), BATCH);
-        for file in &due {
-            self.shredder.shred(file, Reason::Expired);
-        }
-        due.len()
-    }
-
     /// Files whose keys were condemned have been unreadable since; here they get their receipt.
     async fn bury_condemned(&self) {
-        for batch in self.table.all().chunks(BATCH) {
-            for file in batch.iter().filter(|file| file.origin.keys.deadline().is_none()) {
-                self.shredder.shred(file, Reason::KeyLost);
+        let mut leisure = Leisure::new(self.clock.clone());
+        for file in self.table.all() {
+            if file.origin.keys.deadline().is_none() {
+                self.shredder.shred(&file, Reason::KeyLost);
+                leisure.rest(0).await;
             }
-            tokio::task::yield_now().await;
         }
     }
 

@@ -368,6 +368,27 @@ async fn after_a_sleep_or_a_step_the_first_request_finds_nothing_that_is_due() {
     }
 }
 
+#[tokio::test]
+async fn a_record_that_nobody_forgets_is_overdue_though_its_keys_are_gone() {
+    let house = house();
+    for ttl in [60, 3600] {
+        drop(house.put(ttl, None, bytes(10)).await.unwrap());
+    }
+    house.clock.advance(Duration::from_secs(3600));
+    house.keys.sweep_epochs();
+    for file in house.pipeline.table.due_alone(house.clock.now(), 10) {
+        house.keys.destroy(&file.origin.keys, Reason::Expired);
+        house.pipeline.table.keys_gone(&[file]);
+    }
+    house.clock.advance(Duration::from_secs(60));
+    let past = |house: &House| house.pipeline.census().overdue;
+    assert_eq!(past(&house), 1, "of the short life the record is an hour late");
+    house.clock.advance(crate::table::FORGOTTEN_WITHIN);
+    assert_eq!(past(&house), 2);
+    house.pipeline.sweep().await;
+    house.is_empty().await;
+}
+
 /// Hundreds of files are due: the first request waits for their keys, and not for their records.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_sleep_every_key_that_is_due_is_gone_before_the_first_request() {

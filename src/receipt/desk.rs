@@ -9,14 +9,14 @@ use super::tree::LeafBytes;
 use super::{Access, Evidence, Pending};
 use crate::clock::Boot;
 use crate::metrics;
-use crate::tasks::Shutdown;
+use crate::tasks::{Leisure, Shutdown};
 
 /// Between two looks at what there is to do; also how exactly a crash can be dated.
 const TICK: Duration = Duration::from_secs(1);
 /// What a final note waits for its stores' answers at most.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// Notes signed before other tasks get a turn.
-const BATCH: usize = 64;
+/// Notes signed at a time: some 30 µs each.
+const BATCH: usize = 2;
 /// Where a run writes that it is alive: unix milliseconds.
 pub(super) const ALIVE: &str = "alive";
 
@@ -31,23 +31,28 @@ struct Signed {
 impl Evidence {
     /// Signs and publishes until asked to stop. [`Evidence::close`] does the rest.
     pub async fn keep(self: Arc<Self>, shutdown: Shutdown) {
+        let mut more = false;
         while !shutdown.has_begun() {
-            let nap = self.clock.sleep(TICK);
-            futures_util::future::select(nap, std::pin::pin!(shutdown.begun())).await;
-            self.tick().await;
+            if !more {
+                let nap = self.clock.sleep(TICK);
+                futures_util::future::select(nap, std::pin::pin!(shutdown.begun())).await;
+            }
+            more = self.tick().await;
         }
     }
 
-    /// Signs what is ready, and publishes a checkpoint if one is due.
-    pub async fn tick(&self) {
+    /// Signs what is ready, and publishes a checkpoint if one is due; says whether there is more to
+    /// sign than a tick has time for.
+    pub async fn tick(&self) -> bool {
         self.be_alive();
-        self.sign_finals(false).await;
+        let more = self.sign_finals(false).await;
         if self.is_checkpoint_due().await
             && let Err(error) = self.checkpoint().await
         {
             metrics::count(metrics::EVIDENCE_FAILURES, 1);
             tracing::error!("no checkpoint: {error}");
         }
+        more
     }
 
     /// Signs everything, publishes the last checkpoint, and puts the pen away: nothing is ever
@@ -71,16 +76,33 @@ impl Evidence {
         }
     }
 
-    /// Signs final rows, those that wait for a store's answer too if `all`.
-    pub(super) async fn sign_finals(&self, all: bool) {
+    /// Signs final rows, those that wait for a store's answer too if `all`. Otherwise it leaves the
+    /// cores to requests, and says whether it stopped early.
+    pub(super) async fn sign_finals(&self, all: bool) -> bool {
         let _alone = self.signing.lock().await;
+        let mut leisure = Leisure::new(self.clock.clone());
+        let began = self.clock.now().boot;
         let mut left = self.kept().unsigned.len();
         while left > 0 {
             let batch = left.min(BATCH);
             left -= batch;
             self.sign_batch(batch, all);
-            tokio::task::yield_now().await;
+            if all {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            leisure.rest(left as u64 / 20).await;
+            if self.clock.now().boot.since(began) >= TICK {
+                return left > 0;
+            }
         }
+        false
+    }
+
+    /// Final receipts that wait for their signature.
+    #[must_use]
+    pub fn unsigned(&self) -> usize {
+        self.kept().unsigned.len()
     }
 
     fn sign_batch(&self, most: usize, all: bool) {

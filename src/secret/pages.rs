@@ -61,6 +61,7 @@ impl Pages {
         std::alloc::Layout::from_size_align(bytes, 4096).unwrap()
     }
 
+    #[cfg_attr(miri, expect(dead_code, reason = "Miri knows none of these system calls"))]
     fn secret(bytes: usize) -> Option<Self> {
         // SAFETY: memfd_secret takes one flag word and returns a new descriptor or -1.
         let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
@@ -76,6 +77,7 @@ impl Pages {
         Self::shield(base, bytes, SlabKind::MemfdSecret)
     }
 
+    #[cfg_attr(miri, expect(dead_code, reason = "Miri knows none of these system calls"))]
     fn locked(bytes: usize) -> Option<Self> {
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
         // SAFETY: as above, anonymous memory at an address of the kernel's choice.
@@ -91,6 +93,7 @@ impl Pages {
         Self::shield(base, bytes, SlabKind::Mlock)
     }
 
+    #[cfg_attr(miri, expect(dead_code, reason = "Miri knows none of these system calls"))]
     fn shield(base: *mut c_void, bytes: usize, kind: SlabKind) -> Option<Self> {
         let pages = Self { base: NonNull::new(base.cast::<u8>())?, bytes, kind };
         // SAFETY: base..base+bytes is a mapping of ours; DONTFORK changes no contents.
@@ -133,6 +136,7 @@ impl Drop for Pages {
 
 /// What the kernel says of this process's mappings, for the tests of this room.
 #[cfg(test)]
+#[cfg(not(miri))]
 #[expect(clippy::disallowed_methods, reason = "this room is below the seam that opens files")]
 pub(super) fn smaps() -> String {
     std::fs::read_to_string("/proc/self/smaps").unwrap()

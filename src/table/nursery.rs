@@ -53,10 +53,10 @@ impl Nursery {
         self.cradles().keys.remove(&file);
     }
 
-    /// Keys that are due on either clock.
+    /// Keys that are due on either clock, or whose bucket has ended.
     #[must_use]
     pub fn due(&self, now: Now) -> Vec<Arc<FileKeys>> {
-        let is_due = |keys: &Arc<FileKeys>| keys.deadline().is_some_and(|end| end.is_due(now));
+        let is_due = |keys: &Arc<FileKeys>| keys.deadline().is_none_or(|end| end.is_due(now));
         self.cradles().all().filter(is_due).collect()
     }
 

@@ -159,9 +159,8 @@ pub struct Known {
     pub end: End,
     /// The end it was promised at first.
     pub first: End,
-    /// The epoch key its bytes were sealed under, and the one its record was.
+    /// The epoch key it was sealed under.
     pub key: Option<KeyOf>,
-    pub record_key: Option<KeyOf>,
     pub counted: Option<Counted>,
     /// The claim that was given out last.
     pub token: Option<String>,
@@ -192,15 +191,10 @@ impl Buckets {
         self.held.retain(|_, (_, end)| !end.is_due(now));
     }
 
-    /// The key that the bucket has now.
-    pub fn current(&self, key: Option<KeyOf>) -> Option<KeyOf> {
-        let (bucket, _) = key?;
-        self.held.get(&bucket).map(|(drawn, _)| (bucket, *drawn))
-    }
-
     /// Whether what was sealed under `key` can be opened.
     pub fn hold(&self, key: Option<KeyOf>) -> bool {
-        key.is_none() || self.current(key) == key
+        let held = |(bucket, drawn)| self.held.get(&bucket).is_some_and(|(now, _)| *now == drawn);
+        key.is_none_or(held)
     }
 
     pub fn count(&self) -> usize {

@@ -324,10 +324,9 @@ impl Day {
         }
         drop(rest);
         let done = self.runtime.block_on(work);
-        let record_key = self.buckets.current(key);
-        let lives = !destroyed && !end.is_due(now) && key.is_some() == record_key.is_some();
+        let lives = !destroyed && !end.is_due(now) && self.buckets.hold(key);
         if !destroyed && end.is_due(now) {
-            self.buckets.sweep(now);
+            self.notice(key);
         }
         let Ok(file) = done else {
             assert!(!lives || fails, "an upload failed for no reason: {:?}", done.err());
@@ -342,7 +341,6 @@ impl Day {
             end,
             first: end,
             key,
-            record_key,
             counted: downloads.map(Counted::new),
             token: None,
             over: None,
@@ -351,8 +349,16 @@ impl Day {
 
     fn abandon(&mut self, upload: Slow) {
         let due = upload.end.is_due(self.now()) && !upload.destroyed;
+        let key = upload.key;
         drop(upload);
         if due {
+            self.notice(key);
+        }
+    }
+
+    /// Whoever ends something that is due has all buckets swept, unless its own has ended before.
+    fn notice(&mut self, key: Option<KeyOf>) {
+        if self.buckets.hold(key) {
             self.buckets.sweep(self.clock.now());
         }
     }
@@ -383,9 +389,7 @@ impl Day {
         let (now, source) = (self.now(), self.find(at).unwrap());
         let known = &self.files[at];
         let (offset, size, first) = (known.offset, known.size, known.first);
-        let opens = self.buckets.hold(known.record_key)
-            && (size == 0 || (self.buckets.hold(known.key) && !self.fails(true)));
-        let due = opens && !self.fails(false);
+        let due = (size == 0 || !self.fails(true)) && !self.fails(false);
         let (source_end, bucket) = (known.end, known.key.map(|(bucket, _)| bucket));
         let mut end = first;
         let key = self.buckets.admit(bucket, &mut end, now);
@@ -418,10 +422,9 @@ impl Day {
         }
         let output = pipeline.outputs(&job).pop().unwrap();
         self.origins.push((output.origin.clone(), output.segments.clone()));
-        let (id, record_key) = (output.id, self.buckets.current(key));
-        let (counted, token, over) = (None, None, None);
+        let (id, counted, token, over) = (output.id, None, None, None);
         let first = own;
-        let made = Known { id, offset, size, end, first, key, record_key, counted, token, over };
+        let made = Known { id, offset, size, end, first, key, counted, token, over };
         self.files.push(made);
     }
 
@@ -477,12 +480,11 @@ impl Day {
             assert_eq!(next, None);
             return false;
         }
-        let opens = held.begun || self.buckets.hold(known.key);
         let Some(Ok(bytes)) = next else {
-            assert!(fails || !opens, "a delivery broke for no reason: {next:?}");
+            assert!(fails, "a delivery broke for no reason: {next:?}");
             return false;
         };
-        assert!(!fails && opens && !known.end.is_due(now), "a piece that should not be");
+        assert!(!fails && !known.end.is_due(now), "a piece that should not be");
         assert!(bytes == content(known.offset + held.at as usize, bytes.len()), "wrong bytes");
         held.at += bytes.len() as u64;
         held.begun = true;
@@ -541,11 +543,12 @@ impl Day {
         let now = self.now();
         self.runtime.block_on(self.house.pipeline.sweep());
         self.buckets.sweep(now);
-        for upload in self.uploads.iter_mut().filter(|upload| upload.end.is_due(now)) {
-            upload.destroyed = true;
+        for upload in &mut self.uploads {
+            upload.destroyed |= upload.end.is_due(now) || !self.buckets.hold(upload.key);
         }
         for file in self.files.iter_mut().filter(|file| file.over.is_none()) {
-            file.over = file.end.is_due(now).then_some(Reason::Expired);
+            let over = file.end.is_due(now) || !self.buckets.hold(file.key);
+            file.over = over.then_some(Reason::Expired);
         }
     }
 
@@ -581,7 +584,8 @@ impl Day {
     fn nothing_due_opens(&self) {
         let faults = self.faults()[3].swap(0, Ordering::Relaxed);
         for (at, file) in self.files.iter().enumerate() {
-            if file.size > 0 && (file.over.is_some() || file.end.is_due(self.now())) {
+            let over = file.end.is_due(self.now()) || !self.buckets.hold(file.key);
+            if file.size > 0 && (file.over.is_some() || over) {
                 assert!(self.steal(at).is_err(), "{}: opened after its end", file.id);
             }
         }
@@ -616,11 +620,17 @@ impl Day {
 
     fn compare_file(&mut self, at: usize) {
         let (now, found) = (self.now(), self.find(at));
-        let known = &mut self.files[at];
-        if known.over.is_none() && known.end.is_due(now) {
-            known.over = Some(Reason::Expired);
-            self.buckets.sweep(now);
+        let known = &self.files[at];
+        let (due, key) = (known.end.is_due(now), known.key);
+        // Or its bucket ended while a clock was ahead, which has been set back since.
+        let over = due || !self.buckets.hold(key);
+        if known.over.is_none() && over {
+            if due {
+                self.notice(key);
+            }
+            self.files[at].over = Some(Reason::Expired);
         }
+        let known = &mut self.files[at];
         let spent = known.counted.as_ref().is_some_and(|counted| counted.are_spent(now));
         if known.over.is_none() && spent {
             known.over = Some(Reason::Downloaded);
@@ -641,18 +651,12 @@ impl Day {
         let file = found.expect("a file that should live");
         assert_eq!(file.expires_at(), known.end.wall);
         assert_eq!(file.claims.as_ref().map(Claims::left), known.counted.as_ref().map(|c| c.left));
-        let record = self.house.pipeline.record(&file);
-        assert_eq!(record.is_ok(), self.buckets.hold(known.record_key), "the record");
+        assert!(self.house.pipeline.record(&file).is_ok(), "the record");
         if known.size > 0 {
             let tail = known.size.saturating_sub(5000) as usize..known.size as usize;
             let expected = content(known.offset + tail.start, tail.len());
-            match self.steal(at) {
-                Ok(bytes) => {
-                    assert!(self.buckets.hold(known.key), "opened without its epoch key");
-                    assert!(bytes == expected, "wrong bytes");
-                }
-                Err(error) => assert!(!self.buckets.hold(known.key), "unreadable: {error}"),
-            }
+            let bytes = self.steal(at).expect("what is known opens");
+            assert!(bytes == expected, "wrong bytes");
         }
     }
 
