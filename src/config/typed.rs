@@ -137,7 +137,6 @@ fn notes(raw: &Raw) -> Vec<String> {
         state.log_key_file.is_some() && state.dir.is_none(),
         "state.log_key_file: without state.dir the log begins anew with every start",
     );
-    note(raw.vault.s3.is_some(), "vault.s3: this version has no s3 store");
     notes
 }
 
