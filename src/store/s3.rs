@@ -31,12 +31,14 @@ mod home;
 mod options;
 mod reader;
 mod retry;
+#[cfg(feature = "instance-role")]
+mod role;
 mod wire;
 mod writer;
 
 pub use check::{Checked, Unfit};
 pub use home::HomeError;
-pub use options::{PlaceError, S3Options, check_bucket, endpoint};
+pub use options::{Lender, PlaceError, S3Options, check_bucket, endpoint};
 
 use bucket::{Bucket, Listed};
 use fault::Fault;

@@ -209,7 +209,11 @@ fn landlock_alone_keeps_a_worker_from_files_ports_signals_and_sockets() {
             assert!(open.contains(&0), "{act} works where no wall stands: {open:?}");
             victim.was_reached();
         }
-        let held = errors(LANDLOCK, act, &target);
+        let mut held = errors(LANDLOCK, act, &target);
+        if *act == "signal" {
+            // The second goes to everybody, and the kernel calls that a success whoever it reached.
+            held.truncate(1);
+        }
         assert!(held.iter().all(|error| *error != 0), "{act}: {held:?}");
         assert!(!victim.was_reached(), "{act}");
     }
