@@ -56,7 +56,8 @@ struct Lent {
     access_key_id: String,
     secret_access_key: String,
     token: String,
-    expiration: Timestamp,
+    /// RFC 3339.
+    expiration: String,
 }
 
 impl Role {
@@ -110,7 +111,8 @@ impl Role {
         let path = format!("{ROLES}{}", role.ok_or(Fault::Strange)?);
         let said = self.ask(Method::GET, &path, token).await?;
         let lent: Lent = serde_json::from_slice(&said).map_err(|_| Fault::Strange)?;
-        let ends = u64::try_from(lent.expiration.as_second()).map_err(|_| Fault::Strange)?;
+        let ends = lent.expiration.parse::<Timestamp>().map_err(|_| Fault::Strange)?;
+        let ends = u64::try_from(ends.as_second()).map_err(|_| Fault::Strange)?;
         let ends = Duration::from_secs(ends);
         let (id, secret, until) = (lent.access_key_id, lent.secret_access_key, UNIX_EPOCH + ends);
         let credentials = Credentials::new(id, secret, Some(lent.token), Some(until), "instance");
@@ -256,7 +258,7 @@ mod tests {
                 let ends = i64::try_from(START + seen.lent * 3600).unwrap();
                 let ends = Timestamp::from_second(ends).unwrap();
                 let lent = serde_json::json!({ "Code": "Success", "AccessKeyId": "ASIA",
-                    "SecretAccessKey": "secret", "Token": format!("session {}", seen.lent),
+                    "SecretAccessKey": "well-kept", "Token": format!("session {}", seen.lent),
                     "Expiration": ends.to_string() });
                 (200, lent.to_string())
             }
@@ -273,7 +275,7 @@ mod tests {
         let (service, clock) = (Service::start(), clock());
         let role = service.role(&clock);
         let first = role.credentials().await.unwrap();
-        assert_eq!((first.access_key_id(), first.secret_access_key()), ("ASIA", "secret"));
+        assert_eq!((first.access_key_id(), first.secret_access_key()), ("ASIA", "well-kept"));
         assert_eq!(first.session_token(), Some("session 1"));
         assert_eq!(service.asked(), 3, "a token, the role's name, its credentials");
         clock.advance(Duration::from_mins(54));
@@ -281,7 +283,7 @@ mod tests {
         assert_eq!(service.asked(), 3, "they are kept");
         clock.advance(Duration::from_mins(2));
         assert_eq!(role.credentials().await.unwrap().session_token(), Some("session 2"));
-        assert!(!format!("{role:?} {first:?}").contains("secret"));
+        assert!(!format!("{role:?} {first:?}").contains("well-kept"));
     }
 
     #[tokio::test(flavor = "multi_thread")]
