@@ -39,6 +39,8 @@ pub enum Reach {
     Public,
     /// Any address: for hosts that the operator wrote into the configuration.
     Operator,
+    /// The machine's own metadata service ([`Origin::instance`]) and nothing else.
+    Instance,
 }
 
 /// Why there is no answer, or no whole one.
@@ -107,6 +109,7 @@ struct Inner {
     // State: made at first use, since trust roots take a while to read.
     public: OnceLock<Option<Http>>,
     operator: OnceLock<Option<Http>>,
+    instance: OnceLock<Option<Http>>,
     // Configuration.
     insecure_loopback: bool,
 }
@@ -116,8 +119,8 @@ impl Egress {
     /// are looked after by `tasks`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, tasks: Tasks, insecure_loopback: bool) -> Self {
-        let (public, operator) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(Inner { clock, tasks, public, operator, insecure_loopback }))
+        let (public, operator, instance) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Inner { clock, tasks, public, operator, instance, insecure_loopback }))
     }
 
     /// Whether `http://` may be spoken on loopback.
@@ -152,6 +155,7 @@ impl Egress {
         let cell = match reach {
             Reach::Public => &self.0.public,
             Reach::Operator => &self.0.operator,
+            Reach::Instance => &self.0.instance,
         };
         cell.get_or_init(|| self.0.build(reach)).as_ref()
     }

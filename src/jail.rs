@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::select;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -225,17 +226,21 @@ impl Jail {
             },
         };
         worker.leash.begin(place, limits.wall);
-        self.fill(*limits);
+        self.fill(*limits, worker.leash.ended());
         Ok(worker)
     }
 
-    /// Starts workers for the next requests, in the background.
-    fn fill(&self, limits: Limits) {
+    /// Starts workers for the next requests, in the background: once this one's work is done, whose
+    /// processors a start would take, or when no other waits any more.
+    fn fill(&self, limits: Limits, done: impl Future<Output = ()> + Send + 'static) {
         if !self.0.pool.begin_to_fill() {
             return;
         }
-        let inner = self.0.clone();
+        // Not held while it waits: a jail that is dropped takes its workers with it.
+        let (inner, emptied) = (Arc::downgrade(&self.0), self.0.pool.emptied());
         self.0.tasks.spawn(async move {
+            select(std::pin::pin!(done), std::pin::pin!(emptied)).await;
+            let Some(inner) = inner.upgrade() else { return };
             while inner.pool.lacks(&limits) {
                 // Whoever needs one will meet the error.
                 let Ok(worker) = inner.start(&limits).await else { break };

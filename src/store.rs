@@ -24,8 +24,8 @@ pub(crate) use faulty::{Faults, FaultyStore};
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use s3::{
-    Checked, HomeError, PlaceError, S3Error, S3Options, S3Parts, S3Store, Unfit, check_bucket,
-    endpoint,
+    Checked, HomeError, Lender, PlaceError, S3Error, S3Options, S3Parts, S3Store, Unfit,
+    check_bucket, endpoint,
 };
 
 /// What can go wrong in any store.

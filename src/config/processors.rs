@@ -129,7 +129,11 @@ impl Reader<'_> {
                 &self.key("region"),
                 "it is not this gateway's: plaintext would leave the region",
             ),
-            None => wrong.say(&self.key("region"), "missing: say where the service runs"),
+            None => {
+                let fix =
+                    format!("missing: say where it runs, as region = \"{}\"", self.raw.region);
+                wrong.say(&self.key("region"), fix);
+            }
         }
         let url = wrong.need(&self.key("url"), table.url.as_deref(), "missing")?;
         let (origin, path) = match Origin::parse(url, self.raw.allow_insecure_loopback) {

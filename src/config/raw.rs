@@ -197,6 +197,10 @@ pub struct S3 {
     pub path_style: Option<bool>,
     pub access_key_id_file: Option<PathBuf>,
     pub secret_access_key_file: Option<PathBuf>,
+    /// Whether the machine lends the credentials of its role instead.
+    pub instance_role: bool,
+    /// Where the machine's metadata service is, for tests.
+    pub instance_metadata_url: Option<String>,
     /// Between two checks of the bucket, 1h if absent.
     pub check_every: Option<String>,
 }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::time::Duration;
 
 use super::processors::own;
@@ -137,7 +136,6 @@ fn notes(raw: &Raw) -> Vec<String> {
         state.log_key_file.is_some() && state.dir.is_none(),
         "state.log_key_file: without state.dir the log begins anew with every start",
     );
-    note(raw.vault.s3.is_some(), "vault.s3: this version has no s3 store");
     notes
 }
 
@@ -233,13 +231,7 @@ fn bucket(raw: &Raw, s3: &raw::S3, wrong: &mut Complaints) -> Option<S3Options> 
     }
     let found = endpoint(s3.endpoint.as_deref(), &region, raw.allow_insecure_loopback);
     let found = found.map_err(|error| wrong.say("vault.s3.endpoint", error)).ok();
-    let mut secret = |name: &str, file: Option<&Path>, variables: &[&str]| {
-        credentials::secret(&format!("vault.s3.{name}_file"), file, variables, wrong)
-    };
-    let id = ["DAYFLY_VAULT_S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"];
-    let access_key_id = secret("access_key_id", s3.access_key_id_file.as_deref(), &id);
-    let key = ["DAYFLY_VAULT_S3_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"];
-    let secret_access_key = secret("secret_access_key", s3.secret_access_key_file.as_deref(), &key);
+    let credentials = credentials::of_bucket(s3, raw.allow_insecure_loopback, wrong);
     let every = s3.check_every.as_deref().unwrap_or("1h");
     let check_every = wrong.span("vault.s3.check_every", every);
     if check_every.is_zero() || check_every > Duration::from_hours(1) {
@@ -251,8 +243,7 @@ fn bucket(raw: &Raw, s3: &raw::S3, wrong: &mut Complaints) -> Option<S3Options> 
         bucket,
         region,
         endpoint: found?,
-        access_key_id: access_key_id?,
-        secret_access_key: secret_access_key?,
+        credentials: credentials?,
         check_every,
         insecure_loopback: raw.allow_insecure_loopback,
     })

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, lookup_host};
 
 use super::address::is_public;
+use super::origin::INSTANCE_METADATA;
 use super::{EgressError, Origin, Reach};
 use crate::clock::{Clock, within};
 
@@ -60,8 +61,14 @@ impl Connector {
     }
 
     async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, Refused> {
-        let (origin, _) = Origin::parse(&uri.to_string(), self.insecure_loopback)
-            .map_err(|_| Refused::Forbidden)?;
+        let url = uri.to_string();
+        let origin = match self.reach {
+            Reach::Instance => Origin::instance(Some(&url), self.insecure_loopback),
+            Reach::Public | Reach::Operator => {
+                Origin::parse(&url, self.insecure_loopback).map(|(origin, _)| origin)
+            }
+        };
+        let origin = origin.map_err(|_| Refused::Forbidden)?;
         let mut refused = Refused::Unknown;
         for address in self.resolve(&origin).await?.into_iter().take(MOST_ADDRESSES) {
             if !self.allows(&origin, address.ip()) {
@@ -97,6 +104,10 @@ impl Connector {
     fn allows(&self, origin: &Origin, ip: IpAddr) -> bool {
         let written_loopback = self.insecure_loopback && origin.is_loopback();
         match self.reach {
+            Reach::Instance => {
+                let own = INSTANCE_METADATA.parse().is_ok_and(|own: IpAddr| own == ip);
+                own || (written_loopback && ip.is_loopback())
+            }
             _ if !origin.is_https() => written_loopback && ip.is_loopback(),
             Reach::Operator => true,
             Reach::Public => is_public(ip) || (written_loopback && ip.is_loopback()),

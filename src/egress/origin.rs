@@ -6,6 +6,9 @@ use std::net::IpAddr;
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
 
+/// The address of the instance metadata service (AWS; other clouds took it over).
+pub(super) const INSTANCE_METADATA: &str = "169.254.169.254";
+
 /// A scheme, a host and a port (RFC 6454). Paths stand apart, so that an allow list compares hosts
 /// and nothing else.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -55,6 +58,21 @@ impl Origin {
         }
         let path = parts.path_and_query.map_or_else(String::new, |path| path.as_str().to_owned());
         Ok((origin, path.strip_suffix('/').unwrap_or(&path).to_owned()))
+    }
+
+    /// Where a cloud machine tells about itself: one link-local address, by plain HTTP, which never
+    /// leaves the machine; or `written`, on loopback where that may be spoken.
+    ///
+    /// # Errors
+    /// When what is written is neither.
+    pub fn instance(written: Option<&str>, insecure_loopback: bool) -> Result<Self, OriginError> {
+        let own =
+            Self { scheme: Scheme::HTTP, authority: Authority::from_static(INSTANCE_METADATA) };
+        match written.map(|url| url.strip_suffix('/').unwrap_or(url)) {
+            None => Ok(own),
+            Some(url) if url == own.to_string() => Ok(own),
+            Some(url) => Ok(Self::parse(url, insecure_loopback)?.0),
+        }
     }
 
     /// The host: a name in lower case, or an address without brackets.
@@ -115,6 +133,19 @@ mod tests {
             Origin::parse("https://[2001:DB8::1]/x", false).unwrap().0.host(),
             "2001:db8::1"
         );
+    }
+
+    #[test]
+    fn the_instances_own_service_is_one_address_or_loopback() {
+        let own = Origin::instance(None, false).unwrap();
+        assert_eq!((own.to_string().as_str(), own.port()), ("http://169.254.169.254", 80));
+        assert_eq!(Origin::instance(Some("http://169.254.169.254/"), false), Ok(own));
+        assert!(Origin::instance(Some("http://127.0.0.1:1"), true).is_ok());
+        for (other, loopback) in
+            [("http://127.0.0.1:1", false), ("http://169.254.169.253", true), ("x", true)]
+        {
+            assert!(Origin::instance(Some(other), loopback).is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -76,9 +76,12 @@ impl Leash {
     }
 
     /// Completes when the process has ended.
-    pub async fn ended(&self) {
-        // An error means that the runtime is being torn down: nothing is left to wait for.
-        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            // An error means that the runtime is being torn down: nothing is left to wait for.
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 //! Each is fresh, has its walls up, holds no byte of anybody's, and serves one request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
 
 use super::{Limits, Worker};
 
@@ -15,13 +17,15 @@ pub(super) struct Pool {
     size: usize,
     waiting: Mutex<Vec<(Limits, Worker)>>,
     filling: AtomicBool,
+    /// Told when the last one was taken.
+    emptied: Arc<Notify>,
 }
 
 impl Pool {
     /// For as many as there are places, up to a few.
     pub(super) fn new(places: usize) -> Self {
         let (waiting, filling) = (Mutex::default(), AtomicBool::new(false));
-        Self { size: places.min(MOST), waiting, filling }
+        Self { size: places.min(MOST), waiting, filling, emptied: Arc::default() }
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<(Limits, Worker)>> {
@@ -32,8 +36,18 @@ impl Pool {
     pub(super) fn take(&self, limits: &Limits) -> Option<Worker> {
         let mut waiting = self.waiting();
         waiting.retain(|(_, worker)| worker.leash.is_alive());
-        let at = waiting.iter().position(|(theirs, _)| alike(theirs, limits))?;
-        Some(waiting.swap_remove(at).1)
+        let at = waiting.iter().position(|(theirs, _)| alike(theirs, limits));
+        let taken = at.map(|at| waiting.swap_remove(at).1);
+        if waiting.is_empty() {
+            self.emptied.notify_one();
+        }
+        taken
+    }
+
+    /// Completes when nobody waits any more.
+    pub(super) fn emptied(&self) -> impl Future<Output = ()> + Send + use<> {
+        let emptied = self.emptied.clone();
+        async move { emptied.notified().await }
     }
 
     /// Whether one with these limits is missing. Those with others make room.

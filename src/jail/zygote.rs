@@ -205,7 +205,9 @@ impl Nursery {
                 (Resource::Memlock, 0),
                 (Resource::Msgqueue, 0),
             ],
-            apart: self.apart,
+            // Not bubblewrap itself: it looks its child up under /proc, which here shows the
+            // gateway's processes. What it runs is apart from everybody, and dies with it.
+            apart: false,
             usual_signals: true,
             parent: self.own.as_fd(),
         }

@@ -45,6 +45,10 @@ macro_rules! acts {
 acts! {
     /// Answers with its surroundings: environment, descriptors, limits.
     LookAround "look-around";
+    /// Answers with the namespaces it is in, as the kernel numbers them.
+    Namespaces "namespaces";
+    /// Makes one system call: its number and arguments are the document.
+    Call "call";
     /// Looks for what is not its own in its memory, its descriptors and the kernel's keys.
     Search "search";
     /// Panics.
@@ -144,6 +148,8 @@ pub(super) fn answer(request: &Request, document: &[u8]) -> Result<Answer, Fault
             return attack::attempt(act, document).map(|said| json_answer(&said));
         }
         Act::LookAround => return Ok(json_answer(&surroundings())),
+        Act::Namespaces => return Ok(json_answer(&namespaces())),
+        Act::Call => return attack::one_call(document).map(|said| json_answer(&said)),
         Act::Search => return search::search(document).map(|found| json_answer(&found)),
         Act::Hurry => return Ok(json_answer(&json!({}))),
         Act::Panic => black_box(None::<u8>).map_or_else(|| panic!("on order"), |_| ()),
@@ -193,10 +199,23 @@ fn surroundings() -> Value {
         "dumpable": dumpable_behavior().is_ok_and(|b| b != DumpableBehavior::NotDumpable),
         "new_privileges": !rustix::thread::no_new_privs().unwrap_or(false),
         "memory": limit(Resource::As),
+        "stack": limit(Resource::Stack),
+        "seconds": limit(Resource::Cpu),
+        "locked": limit(Resource::Memlock),
+        "queues": limit(Resource::Msgqueue),
         "file_size": limit(Resource::Fsize),
         "core": limit(Resource::Core),
         "processes": limit(Resource::Nproc),
     })
+}
+
+/// Read through the proc file system of whoever started it, so only where no wall stands.
+fn namespaces() -> Value {
+    let number = |name: &str| {
+        let about = rustix::fs::stat(format!("/proc/self/ns/{name}").as_str());
+        (name.to_owned(), about.map_or(Value::Null, |about| about.st_ino.into()))
+    };
+    ["user", "pid", "net", "mnt", "ipc", "uts"].into_iter().map(number).collect()
 }
 
 fn allocate() {

@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
+use rustix::buffer::spare_capacity;
+
 use super::frame::{Fault, Kind, MAX_PAYLOAD, MAX_REQUEST, MediaType, Request};
 use super::{detect, selftest, text};
 use crate::jail;
@@ -14,8 +16,9 @@ pub(super) struct Answer {
     pub bytes: Vec<u8>,
 }
 
-/// Bytes of a document that are taken in one go.
-const FIRST_ROOM: usize = 256 << 10;
+/// Room for a document, touched while the worker still waits for one: most fit, and for a longer
+/// one it grows.
+const FIRST_ROOM: usize = 1 << 20;
 
 /// The worker's own main. It runs on the first thread, whose stack grows to the limit it was
 /// given: a recursion that overflows it ends this process and nothing else.
@@ -26,25 +29,22 @@ pub fn worker_main() -> ExitCode {
     }
     // A panic's message may quote the document.
     std::panic::set_hook(Box::new(|_| {}));
-    let answer = catch_unwind(AssertUnwindSafe(|| work(&mut Pipe))).unwrap_or(Err(Fault::Damaged));
+    let mut room = vec![1; FIRST_ROOM + 1];
+    room.clear();
+    let answer = catch_unwind(AssertUnwindSafe(|| work(room))).unwrap_or(Err(Fault::Damaged));
     match write_answer(&mut Pipe, &answer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn work(input: &mut impl Read) -> Result<Answer, Fault> {
-    let request = read_request(input).map_err(|_| Fault::Limit)?;
+/// `document` is empty: room for what is to be read.
+fn work(mut document: Vec<u8>) -> Result<Answer, Fault> {
+    let request = read_request(&mut Pipe).map_err(|_| Fault::Limit)?;
     if request.step == selftest::NAME && !selftest::reads(&request) {
         return selftest::answer(&request, &[]);
     }
-    // Room from the start: growing from nothing takes a dozen reads, and as many copies.
-    let mut document = Vec::with_capacity(FIRST_ROOM);
-    let most = request.max_document.saturating_add(1);
-    input.take(most).read_to_end(&mut document).map_err(|_| Fault::Limit)?;
-    if document.len() as u64 > request.max_document {
-        return Err(Fault::Limit);
-    }
+    read_document(&mut document, request.max_document).map_err(|_| Fault::Limit)?;
     let answer = match request.step.as_str() {
         "detect" => detect::answer(&request, &document),
         "text" => text::answer(&request, &document),
@@ -56,6 +56,24 @@ fn work(input: &mut impl Read) -> Result<Answer, Fault> {
         return Err(Fault::Limit);
     }
     Ok(answer)
+}
+
+/// Reads to the pipe's end; an error if there are more than `most` bytes.
+fn read_document(document: &mut Vec<u8>, most: u64) -> io::Result<()> {
+    loop {
+        if document.len() == document.capacity() {
+            // Doubles.
+            document.reserve(document.len().max(FIRST_ROOM));
+        }
+        let read = || rustix::io::read(rustix::stdio::stdin(), spare_capacity(document));
+        let read = rustix::io::retry_on_intr(read)?;
+        if document.len() as u64 > most {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if read == 0 {
+            return Ok(());
+        }
+    }
 }
 
 fn read_request(input: &mut impl Read) -> io::Result<Request> {

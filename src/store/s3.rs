@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use super::{Answer, BlobId, BlobReader, BlobWriter, Standing, Store, StoreError, Usage};
 use crate::body::Buffer;
 use crate::budget::Budget;
-use crate::clock::Clock;
+use crate::clock::{Boot, Clock};
 use crate::egress::Egress;
 use crate::entropy::Entropy;
 use crate::keyring::Doomed;
@@ -31,12 +31,14 @@ mod home;
 mod options;
 mod reader;
 mod retry;
+#[cfg(feature = "instance-role")]
+mod role;
 mod wire;
 mod writer;
 
 pub use check::{Checked, Unfit};
 pub use home::HomeError;
-pub use options::{PlaceError, S3Options, check_bucket, endpoint};
+pub use options::{Lender, PlaceError, S3Options, check_bucket, endpoint};
 
 use bucket::{Bucket, Listed};
 use fault::Fault;
@@ -49,6 +51,11 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const SLOWEST: Duration = Duration::from_secs(60);
 /// A request that was given up may still arrive: what it would leave is deleted once more.
 const STRAGGLERS: Duration = Duration::from_secs(45);
+
+/// A bucket of which nothing was heard for so many checks takes nothing in until it is heard of.
+const MOST_MISSED: u32 = 3;
+/// A server that did not answer is asked again after this long, or sooner where checks are closer.
+const ASK_AGAIN: Duration = Duration::from_mins(5);
 
 /// Why there is no such store.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +92,8 @@ struct Inner {
     /// Writers at work, and objects without an owner that still wait to be deleted.
     unsettled: AtomicU64,
     standing: Mutex<Standing>,
+    /// When the server last said what the bucket is.
+    heard: Mutex<Option<Boot>>,
     // Configuration.
     region: Region,
     /// The storage's own name of its region.
@@ -135,6 +144,7 @@ impl S3Store {
             shelf: Mutex::default(),
             unsettled: AtomicU64::new(0),
             standing: Mutex::default(),
+            heard: Mutex::default(),
             region,
             wanted: options.region.clone(),
             check_every: options.check_every,
@@ -148,13 +158,15 @@ impl S3Store {
     pub async fn check(&self) -> Result<Checked, Unfit> {
         let inner = &self.0;
         let found = inner.bucket.check(&inner.wanted, inner.clock.now().wall).await;
+        let stale = inner.hears(&found);
         let mut standing = inner.standing.lock().unwrap_or_else(PoisonError::into_inner);
         match &found {
             Ok(checked) => {
                 *standing = Standing { checked: Some(checked.clone()), unfit: None };
             }
             Err(unfit) if unfit.is_told() => standing.unfit = Some(unfit.clone()),
-            Err(_) => {}
+            // What was said last still stands, for a while.
+            Err(_) => standing.unfit = standing.unfit.take().or(stale),
         }
         metrics::set(metrics::STORE_UNFIT, f64::from(u8::from(standing.unfit.is_some())));
         found
@@ -162,13 +174,23 @@ impl S3Store {
 
     /// Sweeps now, then checks and sweeps again and again for as long as the process runs.
     pub async fn watch(self) {
+        let every = self.0.check_every;
+        let mut pause = every;
         loop {
             if let Err(fault) = self.sweep().await {
                 tracing::warn!("the bucket was not swept: {fault}");
             }
-            self.0.clock.sleep(self.0.check_every).await;
-            if let Err(unfit) = self.check().await {
-                tracing::error!("the bucket is not fit to take files in: {unfit}");
+            self.0.clock.sleep(pause).await;
+            pause = every;
+            match self.check().await {
+                Ok(_) => {}
+                Err(unfit) if unfit.is_told() => {
+                    tracing::error!("the bucket is not fit to take files in: {unfit}");
+                }
+                Err(silent) => {
+                    tracing::warn!("the bucket was not checked: {silent}");
+                    pause = every.min(ASK_AGAIN);
+                }
             }
         }
     }
@@ -199,6 +221,18 @@ impl S3Store {
 impl Inner {
     fn shelf(&self) -> std::sync::MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes when the server has said what the bucket is; otherwise, whether that is too long ago.
+    fn hears(&self, found: &Result<Checked, Unfit>) -> Option<Unfit> {
+        let now = self.clock.now().boot;
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.as_ref().err().is_none_or(Unfit::is_told) {
+            *heard = Some(now);
+        }
+        let silence = now.since(heard.unwrap_or(now));
+        let hours = silence.as_secs() / 3600;
+        (silence > self.check_every * MOST_MISSED).then_some(Unfit::Stale { hours })
     }
 
     /// A name for a new object, known to be ours until it is a blob or was discarded.

@@ -170,6 +170,46 @@ impl Drop for Sibling {
 
 #[test]
 fn a_hostile_program_reaches_nothing() {
+    a_hostile_program(false);
+}
+
+/// Large programs want to see themselves in /proc, and sockets among their own processes.
+#[test]
+fn a_hostile_program_that_is_shown_itself_reaches_nothing_either() {
+    a_hostile_program(true);
+}
+
+/// Calls that the list of system calls refuses by itself, whatever else stands.
+const FILTERED: [&str; 15] = [
+    "ptrace",
+    "limit-others",
+    "read-memory",
+    "open-process",
+    "io-uring",
+    "keyctl",
+    "add-key",
+    "bpf",
+    "unshare",
+    "new-namespace",
+    "mount",
+    "memfd",
+    "type-ahead",
+    "connect-tcp",
+    "send-udp",
+];
+
+/// What a program is told of its limits, and what it may be.
+const LIMITS: [(&str, i64); 7] = [
+    ("limit-memory", 1 << 30),
+    ("limit-file", 8 << 20),
+    ("limit-processes", 16),
+    ("limit-files", 256),
+    ("limit-seconds", 60),
+    ("limit-locked", 0),
+    ("limit-queues", 0),
+];
+
+fn a_hostile_program(shown: bool) {
     if !bubblewrap_runs() {
         return;
     }
@@ -199,6 +239,7 @@ fn a_hostile_program_reaches_nothing() {
     let reads = format!("[{:?}]", program.display().to_string());
     let gateway = setup(&["sh", "-c", &script], "{ scratch = \"8MiB\", processes = 16 }")
         .set("processors.own", "reads", &reads)
+        .set("processors.own", "proc", if shown { "true" } else { "false" })
         .start();
     let said = gateway.client().post("/v1/process/own", b"a document").expect(200).body_text();
     let found: BTreeMap<&str, i64> = said
@@ -206,16 +247,30 @@ fn a_hostile_program_reaches_nothing() {
         .filter_map(|line| line.split_once(' '))
         .map(|(name, number)| (name, number.parse().unwrap()))
         .collect();
-    let told = ["filled", "children", "variables", "descriptors", "core"];
+    let told = ["filled", "children", "variables", "descriptors", "core", "session"];
+    let nothing = ["capabilities", "privileges"];
+    // Of itself, and of bubblewrap, which is the first process there.
+    let own = if shown { &["list-proc", "read-environment"][..] } else { &[] };
     for (name, errno) in &found {
-        assert!(told.contains(name) || *errno != 0, "{name} was allowed:\n{said}");
+        let number = told.contains(name) || name.starts_with("limit-") && *name != "limit-others";
+        let allowed = *errno == 0 && !nothing.contains(name) && !own.contains(name);
+        assert!(number || !allowed, "{name} was allowed:\n{said}");
     }
-    assert_eq!(found.len(), 32, "{said}");
+    for name in FILTERED {
+        assert_eq!(found[name], i64::from(libc::ENOSYS), "{name} met another wall:\n{said}");
+    }
+    for (name, most) in LIMITS {
+        assert_eq!(found[name], most, "{name}:\n{said}");
+    }
+    assert_eq!((found["capabilities"], found["privileges"], found["session"]), (0, 0, 1), "{said}");
+    assert_eq!(found.len(), 43, "{said}");
     assert!(found["filled"] <= 8 << 20, "{said}");
     assert!(found["children"] < 16, "{said}");
     // PATH, HOME, TMPDIR, LANG, and what a shell adds: PWD, OLDPWD, SHLVL, _.
     assert!(found["variables"] <= 8, "{said}");
-    assert_eq!(found["descriptors"], 4, "0 to 2, and the file it filled: {said}");
+    let descriptors = if shown { 8 } else { 4 };
+    let what = "0 to 2, the file it filled, and what it was shown of itself";
+    assert_eq!(found["descriptors"], descriptors, "{what}: {said}");
     assert!(found["core"] <= 1, "{said}");
     for listener in [tcp.set_nonblocking(true), udp.set_nonblocking(true)] {
         listener.unwrap();
@@ -228,6 +283,37 @@ fn a_hostile_program_reaches_nothing() {
     let text = gateway.client().post("/v1/process/text", b"others do not notice\n").expect(200);
     assert!(text.body_text().contains("others do not notice"));
     gateway.is_empty_again();
+}
+
+/// Whether a process with this word in its command line runs anywhere on the machine.
+fn runs(word: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let commands = processes.filter_map(|each| std::fs::read(each.path().join("cmdline")).ok());
+    commands.map(|command| String::from_utf8_lossy(&command).into_owned()).any(|command| {
+        // Words stand between zero bytes; the gateway's own settings are in a file.
+        command.split('\0').any(|each| each == word)
+    })
+}
+
+/// Whatever it has started, in whatever session: gone with the client, and with the gateway.
+#[test]
+fn a_program_that_was_given_up_is_gone_with_all_it_has_started() {
+    let seconds = format!("{}", 900_000 + std::process::id());
+    let script = format!("setsid sleep {seconds} & nohup sleep {seconds} & exec sleep {seconds}");
+    let Some(mut gateway) = with(&["sh", "-c", &script], "{}") else { return };
+    let begin = || {
+        let client = gateway.client();
+        let mut wire = client.ask("POST", "/v1/process/own").chunked().begin(None);
+        wire.send(b"5\r\nhello\r\n").unwrap();
+        eventually("it runs", || runs(&seconds).then_some(()));
+        wire
+    };
+    begin().reset();
+    eventually("it is gone with its client", || (!runs(&seconds)).then_some(()));
+    let held = begin();
+    gateway.kill();
+    eventually("it is gone with the gateway", || (!runs(&seconds)).then_some(()));
+    drop(held);
 }
 
 /// A crash of a program that holds a document must not put the document anywhere. A relative

@@ -30,6 +30,7 @@ mod jobs;
 mod leaks;
 mod limits;
 mod many;
+mod matrix;
 mod memory;
 mod memory_of_process;
 mod ops;

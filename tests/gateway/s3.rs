@@ -134,6 +134,44 @@ fn an_upload_cut_at_fifty_points_leaves_no_part_and_no_object() {
     gateway.client().upload("", b"and it goes on");
 }
 
+/// The whole length, into a server of our own that keeps up with it.
+#[test]
+fn a_long_upload_cut_at_fifty_points_leaves_nothing() {
+    let server = BadBucket::start();
+    let gateway = over(&server.endpoint(), "bucket").start();
+    let (client, body) = (gateway.client(), noise(64 << 20));
+    std::thread::scope(|scope| {
+        for worker in 0..2 {
+            let (client, body) = (&client, &body);
+            scope.spawn(move || {
+                for point in (worker..50).step_by(2) {
+                    let cut = body.len() / 50 * point + point * 7;
+                    let mut wire = client.ask("POST", "/v1/files").begin(Some(body.len() as u64));
+                    let _ = wire.send(&body[..cut]);
+                    if point % 4 < 2 { wire.reset() } else { drop(wire) }
+                }
+            });
+        }
+    });
+    gateway.is_empty_again();
+    eventually("the bucket is empty", || server.left().is_empty().then_some(()));
+    let parts = server.count(Call::Part);
+    assert!(parts > 100, "only {parts} parts were ever sent");
+    let id = client.upload("", &body);
+    client.download(&id).expect(200).is_body(&body);
+}
+
+#[test]
+fn a_bucket_that_copies_itself_elsewhere_is_refused_at_start() {
+    let server = BadBucket::start();
+    server.pretend(
+        "replication",
+        "<ReplicationConfiguration><Role>r</Role><Rule><Status>Enabled</Status><Destination>\
+         <Bucket>arn:aws:s3:::other</Bucket></Destination></Rule></ReplicationConfiguration>",
+    );
+    assert!(refused(&over(&server.endpoint(), "bucket")).contains("replication is on"));
+}
+
 #[test]
 fn a_bucket_that_cannot_forget_is_refused_at_start() {
     let Some(moto) = moto() else { return };

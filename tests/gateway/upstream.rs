@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{Answer, Client, HERE, Setup, TestGateway, eventually, noise, run};
 
+mod long;
+
 /// A service on loopback: does the same with every connection, on its own thread.
 struct Service {
     at: SocketAddr,

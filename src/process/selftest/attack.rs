@@ -65,6 +65,16 @@ pub(super) fn attempt(act: Act, document: &[u8]) -> Result<Value, Fault> {
     Ok(json!({ "errno": tries }))
 }
 
+/// A system call by its number, with as many arguments as follow it.
+pub(super) fn one_call(document: &[u8]) -> Result<Value, Fault> {
+    let words = std::str::from_utf8(document).map_err(|_| Fault::Damaged)?;
+    let mut numbers = words.split_whitespace().map(|word| word.parse::<i64>().unwrap_or(0));
+    let number = numbers.next().ok_or(Fault::Damaged)?;
+    let mut arguments = [0; 4];
+    arguments.iter_mut().zip(numbers).for_each(|(place, word)| *place = word);
+    Ok(json!({ "errno": call(number, arguments) }))
+}
+
 /// The error of a system call, 0 if there was none.
 fn call(number: libc::c_long, [a, b, c, d]: [i64; 4]) -> libc::c_long {
     // SAFETY: numbers, and pointers to what outlives the call; what it changes is this process.

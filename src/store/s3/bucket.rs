@@ -14,7 +14,7 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     Credentials, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    StalledStreamProtectionConfig,
+    SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
@@ -22,7 +22,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::fault::Fault;
-use super::options::{PlaceError, S3Options};
+use super::options::{Lender, PlaceError, S3Options};
 use super::retry::Retry;
 use super::wire::{SigningTime, Wire};
 use crate::clock::{Clock, Wall};
@@ -103,13 +103,18 @@ impl Bucket {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, PlaceError> {
         let origin = options.origin()?;
-        let credentials = Credentials::new(
-            options.access_key_id.as_str(),
-            options.secret_access_key.as_str(),
-            None,
-            None,
-            "dayfly",
-        );
+        let credentials = match &options.credentials {
+            Lender::Operator { access_key_id: id, secret_access_key: key } => {
+                let written = Credentials::new(id.as_str(), key.as_str(), None, None, "dayfly");
+                SharedCredentialsProvider::new(written)
+            }
+            #[cfg(feature = "instance-role")]
+            Lender::Instance(origin) => {
+                let (origin, egress) = (origin.clone(), egress.clone());
+                let role = super::role::Role::new(egress, origin, clock.clone(), entropy.clone());
+                SharedCredentialsProvider::new(role)
+            }
+        };
         let config = aws_sdk_s3::Config::builder()
             .behavior_version_latest()
             .region(Region::new(options.region.clone()))

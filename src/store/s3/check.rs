@@ -48,6 +48,8 @@ pub enum Unfit {
     Denied(&'static str, &'static str),
     #[error("the server did not answer when asked for the bucket's {0}")]
     Silent(&'static str),
+    #[error("the server has not said for {hours} h what the bucket is: nobody knows any more")]
+    Stale { hours: u64 },
 }
 
 impl Unfit {

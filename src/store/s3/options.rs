@@ -16,11 +16,20 @@ pub struct S3Options {
     pub endpoint: Origin,
     /// Whether the bucket stands in the path; else it is part of the host's name.
     pub path_style: bool,
-    pub access_key_id: Zeroizing<String>,
-    pub secret_access_key: Zeroizing<String>,
+    pub credentials: Lender,
     /// Between two checks of the bucket.
     pub check_every: Duration,
     pub insecure_loopback: bool,
+}
+
+/// Who gives the credentials.
+#[derive(Clone)]
+pub enum Lender {
+    /// The operator, in files or the environment.
+    Operator { access_key_id: Zeroizing<String>, secret_access_key: Zeroizing<String> },
+    /// The machine, for a while at a time: where its metadata service is.
+    #[cfg(feature = "instance-role")]
+    Instance(Origin),
 }
 
 impl fmt::Debug for S3Options {

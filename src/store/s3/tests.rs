@@ -16,14 +16,18 @@ mod moto;
 /// The region real buckets are made in.
 const REGION: &str = "eu-central-1";
 
+fn operator(id: &str, key: &str) -> Lender {
+    let [access_key_id, secret_access_key] = [id, key].map(|word| Zeroizing::new(word.to_owned()));
+    Lender::Operator { access_key_id, secret_access_key }
+}
+
 fn options(endpoint: &str, bucket: &str) -> S3Options {
     S3Options {
         bucket: bucket.to_owned(),
         region: REGION.to_owned(),
         endpoint: super::endpoint(Some(endpoint), REGION, true).unwrap(),
         path_style: true,
-        access_key_id: Zeroizing::new("test".to_owned()),
-        secret_access_key: Zeroizing::new("test".to_owned()),
+        credentials: operator("test", "test"),
         check_every: Duration::from_secs(3600),
         insecure_loopback: true,
     }
@@ -51,8 +55,7 @@ fn anywhere() -> Option<S3Options> {
         return Some(S3Options {
             endpoint: super::endpoint(Some(&endpoint), &region, true).unwrap(),
             region,
-            access_key_id: Zeroizing::new(named("DAYFLY_S3_KEY_ID")),
-            secret_access_key: Zeroizing::new(named("DAYFLY_S3_SECRET")),
+            credentials: operator(&named("DAYFLY_S3_KEY_ID"), &named("DAYFLY_S3_SECRET")),
             ..options(&endpoint, &named("DAYFLY_S3_BUCKET"))
         });
     }

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
@@ -11,8 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -85,6 +88,7 @@ int main(int count, char **words) {
     say("new-namespace", syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0));
     say("mount", mount("none", "/tmp", "tmpfs", 0, NULL));
     say("memfd", memfd_create("x", 0));
+    say("type-ahead", ioctl(0, TIOCSTI, "x"));
 
     void *memory = mmap(NULL, 10ul << 30, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -114,6 +118,22 @@ int main(int count, char **words) {
     /* Besides those opened above: 0, 1 and 2, and the file that was filled. */
     printf("variables %d\ndescriptors %d\ncore %ld\n", variables, descriptors,
            (long)core.rlim_max);
+    struct __user_cap_header_struct who = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct can[2] = {{0}};
+    syscall(SYS_capget, &who, can);
+    printf("capabilities %u\n", can[0].permitted | can[1].permitted | can[0].effective);
+    printf("privileges %d\n", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1);
+    printf("session %d\n", getsid(0) > 0);
+    const struct { const char *name; int limit; } limits[] = {
+        {"limit-memory", RLIMIT_AS}, {"limit-file", RLIMIT_FSIZE},
+        {"limit-processes", RLIMIT_NPROC}, {"limit-files", RLIMIT_NOFILE},
+        {"limit-seconds", RLIMIT_CPU}, {"limit-locked", RLIMIT_MEMLOCK},
+        {"limit-queues", RLIMIT_MSGQUEUE}};
+    for (unsigned each = 0; each < sizeof limits / sizeof *limits; each++) {
+        struct rlimit limit = {0, 0};
+        getrlimit(limits[each].limit, &limit);
+        printf("%s %ld\n", limits[each].name, (long)limit.rlim_max);
+    }
     fflush(stdout);
     signal(SIGTERM, SIG_IGN);
     kill(0, SIGTERM);

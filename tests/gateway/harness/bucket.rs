@@ -66,6 +66,8 @@ struct State {
     calls: Vec<Call>,
     stalled: u32,
     next: u32,
+    /// Answers about the bucket other than its own, by what is asked.
+    pretences: Vec<(&'static str, String)>,
 }
 
 /// The server. It ends with the process.
@@ -131,9 +133,16 @@ impl Bucket {
         self.shared.state().plans.push(Plan { call, times, wrong });
     }
 
+    /// Lets the server answer a question about the bucket (`replication`, say) with this.
+    pub fn pretend(&self, question: &'static str, answer: &str) {
+        self.shared.state().pretences.push((question, answer.to_owned()));
+    }
+
     /// Lets everything go well from here on.
     pub fn mend(&self) {
-        self.shared.state().plans.clear();
+        let mut state = self.shared.state();
+        state.plans.clear();
+        state.pretences.clear();
     }
 
     /// Names of objects, and of uploads that are not complete.
@@ -430,6 +439,11 @@ fn about(state: &State, request: &Request) -> Performed {
     let query = request.query.as_str();
     let time = "2026-01-01T00:00:00.000Z";
     let ok = |body: String| (200, String::new(), body.into_bytes());
+    let asked =
+        |(question, _): &&(&str, String)| query.split(['&', '=']).any(|one| one == *question);
+    if let Some((_, answer)) = state.pretences.iter().find(asked) {
+        return ok(answer.clone());
+    }
     if request.method == "HEAD" && !request.key().is_empty() {
         return match state.objects.get(&request.key()) {
             Some(object) => (200, format!("X-Length: {}\r\n", object.len()), Vec::new()),

@@ -202,6 +202,12 @@ impl Answer {
         answer.unwrap_or_else(|| panic!("{asked}: closed without an answer"))
     }
 
+    /// An answer whose head was read already.
+    pub fn from_parts(head: Head, body: Body, continued: bool, asked: &str) -> Self {
+        let (status, asked) = (head.status, asked.to_owned());
+        Self { status, head, body: body.bytes, whole: body.whole, continued, asked }
+    }
+
     fn try_read(wire: &mut Wire, asked: &str) -> Option<Self> {
         let mut continued = false;
         let head = loop {
@@ -216,8 +222,7 @@ impl Answer {
         } else {
             wire.body(&head)
         };
-        let (status, asked) = (head.status, asked.to_owned());
-        Some(Self { status, head, body: body.bytes, whole: body.whole, continued, asked })
+        Some(Self::from_parts(head, body, continued, asked))
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

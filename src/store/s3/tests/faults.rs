@@ -313,3 +313,72 @@ async fn no_request_leaves_for_another_origin() {
     );
     assert!(error.is_err(), "a bucket in front of an address is no host");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_thing_that_keeps_bytes_is_a_refusal_of_its_own() {
+    let bench = Bench::new();
+    let replicated = "<ReplicationConfiguration><Role>r</Role><Rule><Status>Enabled</Status>\
+        <Destination><Bucket>arn:aws:s3:::other</Bucket></Destination></Rule>\
+        </ReplicationConfiguration>";
+    let blocks = "<BlockPublicAcls>true</BlockPublicAcls><IgnorePublicAcls>true</IgnorePublicAcls>\
+        <BlockPublicPolicy>true</BlockPublicPolicy>";
+    let three =
+        format!("<PublicAccessBlockConfiguration>{blocks}</PublicAccessBlockConfiguration>");
+    let wanted = REGION.to_owned();
+    for (question, answer, unfit) in [
+        ("replication", replicated, Unfit::Replication),
+        (
+            "object-lock",
+            "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>\
+             </ObjectLockConfiguration>",
+            Unfit::ObjectLock,
+        ),
+        (
+            "versioning",
+            "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
+            Unfit::Versioning("on"),
+        ),
+        (
+            "versioning",
+            "<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>",
+            Unfit::Versioning("suspended"),
+        ),
+        ("publicAccessBlock", &three, Unfit::Public),
+        (
+            "location",
+            "<LocationConstraint>us-west-2</LocationConstraint>",
+            Unfit::Region { found: "us-west-2".to_owned(), wanted },
+        ),
+    ] {
+        bench.store.check().await.unwrap();
+        bench.stub.pretend(question, answer);
+        assert_eq!(bench.store.check().await, Err(unfit), "{question}: {answer}");
+        assert_eq!(bench.put(SMALL).await.unwrap_err(), StoreError::Unfit, "{question}");
+        bench.stub.mend();
+    }
+    let checked = bench.store.check().await.unwrap();
+    assert_eq!((checked.replication, checked.object_lock), ("not-offered", "not-offered"));
+    bench.leaves_nothing("refusals").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_nothing_is_heard_of_takes_nothing_in_after_three_checks() {
+    let bench = Bench::new();
+    bench.store.check().await.unwrap();
+    for (hours, open) in [(1, true), (1, true), (1, true), (1, false), (1, false)] {
+        bench.stub.spoil(Call::Other, 100, Wrong::Status(500, "InternalError"));
+        bench.clock.0.advance(Duration::from_hours(hours));
+        let silent = bench.store.check().await.unwrap_err();
+        assert!(!silent.is_told(), "{silent}");
+        assert_eq!(bench.store.standing().unfit.is_none(), open);
+        bench.stub.mend();
+        match bench.put(SMALL).await {
+            Ok((blob, _)) => assert!(open && bench.delete(blob).await == 0),
+            Err(error) => assert!(!open && error == StoreError::Unfit, "{error}"),
+        }
+    }
+    bench.store.check().await.unwrap();
+    let (blob, _) = bench.put(SMALL).await.unwrap();
+    assert_eq!(bench.delete(blob).await, 0);
+    bench.leaves_nothing("silence").await;
+}
