@@ -25,7 +25,7 @@ use super::pen::{ED25519, Pen};
 use super::row::Row;
 use super::run::{About, begin};
 use super::scribe::Scribe;
-use super::tree::LeafBytes;
+use super::tree::{LeafBytes, TreeError};
 use super::{Access, Evidence, EvidenceError, Kept, Options, Pending};
 use crate::clock::{Clock, Now, Wall};
 use crate::disk::{StateDir, read_state, replace_state};
@@ -69,7 +69,11 @@ impl Evidence {
             (Some(dir), Access::Public | Access::Tenants) => Log::open(key, dir.clone())?,
             _ => Log::in_memory(key)?,
         };
-        if ledger.is_some() && options.access != Access::Off {
+        if let Some(ledger) = ledger.as_ref().filter(|_| options.access != Access::Off) {
+            // An older copy of the log alone: others have seen more of it.
+            if log.size() < left.settled.max(ledger.archive.sizes(0)?.1) {
+                return Err(TreeError::Shorter.into());
+            }
             left.find_logged(&log)?;
         }
         let run = left.last_run + 1;

@@ -81,6 +81,13 @@ impl Office {
 
     /// Accepts a file; what destroys it later is given back.
     fn accept(&self, ttl: u64) -> (FileId, crate::keyring::FileKeys) {
+        let accepted = self.unwritten(ttl);
+        self.evidence().write_out();
+        accepted
+    }
+
+    /// As [`Office::accept`], but nobody was told yet.
+    fn unwritten(&self, ttl: u64) -> (FileId, crate::keyring::FileKeys) {
         let now = self.clock.now();
         let deadline = Deadline::fix(now, Duration::from_secs(ttl)).unwrap();
         let file = FileId::draw(&SystemEntropy).unwrap();
@@ -98,7 +105,6 @@ impl Office {
             handed_to: Vec::new(),
         };
         self.evidence().accept(said).unwrap();
-        self.evidence().write_out();
         (file, keys)
     }
 
@@ -380,6 +386,49 @@ async fn an_audit_trail_is_kept_apart_by_tenant_and_forgotten_with_its_key() {
     assert!(office.evidence().get(alive, acme()).is_none(), "it had ended when it was forgotten");
     assert!(audit(&office).list(acme(), None, 100).unwrap().0.is_empty());
     assert_eq!(actions(&audit(&office).list(other, None, 9).unwrap().0), ["job.cancel"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroyed_pen_is_followed_by_another_that_says_so() {
+    let office = Office::new();
+    let (before, keys) = office.accept(3600);
+    let key = office.log_key();
+    let old = office.evidence().note(before, acme()).unwrap();
+    office.keys.condemn(crate::keyring::Suspicion::SameSalt);
+    assert!(office.evidence().note(before, acme()).is_none(), "nobody can say that it lives");
+    let (after, _alive) = office.accept(3600);
+    office.destroy(&keys, Reason::KeyLost);
+    office.minute().await;
+    let pen = |note: &str| {
+        let line = note.lines().find(|line| line.starts_with("boot|pen ")).unwrap();
+        line.to_owned()
+    };
+    let said = [before, after].map(|file| office.evidence().note(file, acme()).unwrap());
+    assert!(pen(&said[0]) == pen(&said[1]) && pen(&said[0]) != pen(&old), "another pen");
+    for file in [before, after] {
+        assert_eq!(judged(&office.proof_json(file).unwrap(), &key), Verdict::Proven);
+    }
+    assert_eq!(office.kinds(), [2, 2, 1, 0, 0], "it has a boot leaf of its own");
+    let promised = office.evidence().acknowledge(&[after], true).await.unwrap();
+    assert_eq!(promised.len(), 1);
+    assert!(office.evidence().acknowledge(&[before], true).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_come_together_are_written_together() {
+    let office = Office::new();
+    let evidence = office.evidence.clone().unwrap();
+    let asking: Vec<_> = (0..40)
+        .map(|_| {
+            let (file, _) = office.unwritten(3600);
+            let evidence = evidence.clone();
+            async move { evidence.acknowledge(&[file], true).await.unwrap().remove(0) }
+        })
+        .collect();
+    let promises = futures_util::future::join_all(asking).await;
+    let signatures: std::collections::BTreeSet<_> =
+        promises.iter().map(|promise| promise.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(signatures.len(), 2, "32 places, and the rest");
 }
 
 #[tokio::test(flavor = "multi_thread")]

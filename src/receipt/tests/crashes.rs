@@ -220,6 +220,17 @@ async fn a_log_that_is_not_the_signed_one_is_refused() {
         std::fs::write(dir.join("checkpoint"), note.replace("\n10\n", "\n9\n")).unwrap();
     });
     assert!(matches!(forged, EvidenceError::Checkpoint), "{forged}");
+    let older = office.home.path().join("older");
+    copy(&whole, &older);
+    office.start_in(&whole).unwrap();
+    office.minute().await;
+    office.evidence = None;
+    let rolled_back = refused(&mut office, &|dir| {
+        for name in ["tree", "checkpoint"] {
+            std::fs::copy(older.join(name), dir.join(name)).unwrap();
+        }
+    });
+    assert!(matches!(rolled_back, EvidenceError::Tree(TreeError::Shorter)), "{rolled_back}");
     let foreign = refused(&mut office, &|dir| std::fs::remove_file(dir.join("log.key")).unwrap());
     assert!(matches!(foreign, EvidenceError::Foreign), "{foreign}");
 }
