@@ -364,8 +364,8 @@ fn an_acceptance_is_promised_to_the_log_and_found_there() {
     let leaf = promised(&promise, pen);
     assert_eq!(promised(again, pen), leaf, "the same leaf, asked again");
     // Those who come together are promised together: each of them all the same.
+    let client = gateway.client();
     let together: Vec<Vec<u8>> = std::thread::scope(|scope| {
-        let client = gateway.client();
         let uploads: Vec<_> =
             (0..16).map(|_| scope.spawn(|| client.post("/v1/files", b"y"))).collect();
         let answers = uploads.into_iter().map(|upload| upload.join().unwrap().expect(201));
