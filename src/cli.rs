@@ -17,6 +17,7 @@ mod get;
 mod list;
 mod process;
 mod put;
+mod receipt;
 mod remote;
 mod remove;
 mod transfer;

@@ -260,6 +260,17 @@ impl Pipeline {
         self.evidence.note(id, tenant)
     }
 
+    /// Returns when the acceptance of these files is written down: they may be told of. Gives each
+    /// one's signed promise that it will be in the log; none without a log.
+    ///
+    /// # Errors
+    /// When it cannot be written; the files are shredded then.
+    pub async fn acknowledge(&self, files: &[Arc<LiveFile>]) -> Result<Vec<String>, PipelineError> {
+        let ids: Vec<FileId> = files.iter().map(|file| file.id).collect();
+        let written = self.evidence.acknowledge(&ids, true).await;
+        Ok(written.inspect_err(|_| self.discard(files))?)
+    }
+
     /// A receipt's place in the log.
     ///
     /// # Errors

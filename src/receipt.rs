@@ -5,25 +5,28 @@
 //! which the log key vouches for, and its blinded hash stands in a log that anybody can check.
 //!
 //! What is acknowledged is written: a row is in the journal before its upload, its deletion or its
-//! hand-over is answered, so a kill loses none of them. It is synced with every checkpoint, never
-//! for a file: a loss of power may lose the rows of the last minute.
+//! hand-over is answered, so a kill loses none of them. Requests that come together are written,
+//! and promised a place in the log, together (`scribe`). The journal is synced with every
+//! checkpoint, never for a file: a loss of power may lose the rows of the last minute.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::clock::{Boot, Clock, Wall};
 use crate::disk::{StateDir, StateError};
-use crate::entropy::{Entropy, EntropyError, random};
+use crate::entropy::{Entropy, EntropyError};
 use crate::file::{Epoch, FileId, TenantId};
-use crate::keyring::KeysDestroyed;
-use crate::metrics;
 use crate::region::Region;
+use crate::secret::Slab;
 use crate::store::Answer;
 
 mod archive;
 mod audit;
+mod book;
 mod buckets;
+mod bytes;
 mod checkpoint;
 mod commitment;
 mod desk;
@@ -35,8 +38,11 @@ mod log;
 mod note;
 mod open;
 mod pen;
+mod promise;
 mod proof;
 mod row;
+mod run;
+mod scribe;
 mod trail;
 mod tree;
 mod verify;
@@ -51,12 +57,13 @@ pub use tree::{LEAF_BYTES, TreeError};
 pub use verify::{Verdict, verify};
 
 use buckets::Buckets;
-use commitment::commit;
 use ledger::Ledger;
 use log::Log;
 use note::{BootNote, Kind};
 use pen::Pen;
 use row::Row;
+use scribe::Scribe;
+use trail::Trails;
 use tree::LeafBytes;
 
 /// Receipts kept without a state folder; past it the oldest final one is forgotten.
@@ -164,6 +171,8 @@ pub struct Options {
     pub state: Option<StateDir>,
     /// Where the log key is, if not in the state folder.
     pub log_key_file: Option<std::path::PathBuf>,
+    /// Where this run's key lies, with the secrets of files: it is destroyed with them.
+    pub slab: Slab,
 }
 
 /// All receipts of this gateway.
@@ -175,13 +184,25 @@ pub struct Evidence {
     retention: Duration,
     access: Access,
     // State.
-    /// This run's number, and the key that signs for it; put away at the end.
-    run: u32,
+    /// This run's number, and the key that signs for it; put away at the end. If it is destroyed
+    /// with all other secrets, another run begins.
+    run: AtomicU32,
+    /// The number this process began with.
+    first_run: u32,
     pen: Mutex<Option<Pen>>,
+    slab: Slab,
+    region: Region,
+    build: &'static str,
+    accepted_limits: Vec<String>,
     runs: RwLock<HashMap<u32, Arc<BootNote>>>,
     log: Log,
     ledger: Option<Ledger>,
     kept: Mutex<Kept>,
+    /// Rows that wait to be written, all that came together with one write.
+    scribe: Scribe,
+    /// Lines of audit trails that are in memory alone, and one at a time who writes them down.
+    trails: Mutex<Trails>,
+    sealing: Mutex<()>,
     /// One at a time signs what is final: whoever comes later finds it signed.
     signing: tokio::sync::Mutex<()>,
     /// One checkpoint at a time.
@@ -200,9 +221,7 @@ struct Kept {
     /// Final ones whose last leaf is in the log: the archive's next ones.
     done: Vec<FileId>,
     buckets: Buckets,
-    /// Lines of audit trails that wait to be filed, and the number of the next one.
-    lines: Vec<archive::Line>,
-    next_line: u64,
+    trails: trail::Sealed,
     /// Public notes of a log in memory, by their leaf.
     notes: BTreeMap<LeafBytes, ([u8; 32], String)>,
     /// Everything before it is pruned.
@@ -258,6 +277,7 @@ impl Evidence {
             accepted_limits: Vec::new(),
             state: None,
             log_key_file: None,
+            slab: Slab::lock_at_most(0).map_err(|_| EvidenceError::Unlocked)?,
         };
         Self::open(clock, entropy, options)
     }
@@ -266,219 +286,8 @@ impl Evidence {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records an acceptance: from here on the file has a receipt.
-    ///
-    /// # Errors
-    /// When no salt can be drawn, or nothing can be written; the file must then not be accepted.
-    pub fn accept(&self, said: Acceptance) -> Result<(), EvidenceError> {
-        let row = self.new_row(said)?;
-        let segment = self.ledger.as_ref().map_or(0, Ledger::segment);
-        let boot = self.boot_note(row.run).ok_or(EvidenceError::Stopped)?;
-        let leaf = (self.access != Access::Off).then(|| row.acceptance_leaf(&boot));
-        if let Some(ledger) = &self.ledger {
-            if self.retention.is_zero() {
-                ledger.write_leaf(leaf)?;
-            } else {
-                ledger.write_row(&row)?;
-            }
-        }
-        let mut kept = self.kept();
-        if self.ledger.is_none()
-            && kept.rows.len() >= MOST
-            && let Some((_, oldest)) = kept.over.pop_front()
-        {
-            kept.rows.remove(&oldest);
-        }
-        kept.buckets.accepted(&row);
-        let (file, kind) = (Some(row.file), Kind::Acceptance);
-        kept.pending.extend(leaf.map(|leaf| Pending { leaf, file, kind, revision: 0, segment }));
-        kept.rows.insert(row.file, Row { segment, ..row });
-        Ok(())
-    }
-
-    fn new_row(&self, said: Acceptance) -> Result<Row, EntropyError> {
-        let salt = random::<32>(&*self.entropy)?;
-        Ok(Row {
-            file: said.file,
-            tenant: said.tenant,
-            region: said.region,
-            accepted_at: said.accepted_at,
-            first_expires_at: said.expires_at,
-            expires_at: said.expires_at,
-            epoch: said.epoch,
-            keyring: said.keyring,
-            blobs: said.blobs.into_iter().map(|store| (store, Answer::Pending)).collect(),
-            first_handed: u8::try_from(said.handed_to.len()).unwrap_or(u8::MAX),
-            handed_to: said.handed_to,
-            salt,
-            commitment: commit(&salt, said.file, &said.commitments),
-            run: self.run,
-            accept_index: None,
-            end: None,
-            end_run: 0,
-            signature: None,
-            signed_run: 0,
-            final_index: None,
-            revision: 0,
-            version: 0,
-            segment: 0,
-            over: None,
-        })
-    }
-
-    /// A life was shortened: the receipt says the earlier end.
-    pub fn shorten(&self, file: FileId, expires_at: Wall) {
-        self.change(file, |row| {
-            let sooner = row.end.is_none() && expires_at < row.expires_at;
-            if sooner {
-                row.expires_at = expires_at;
-            }
-            sooner
-        });
-    }
-
-    /// Names processors that were handed a live file's plaintext.
-    pub fn hand(&self, file: FileId, processors: &[String]) {
-        processors.iter().for_each(|name| self.hand_over(file, name));
-    }
-
-    /// A processor is about to be handed plaintext of an accepted file: its receipt names it from
-    /// here on, a crash notwithstanding.
-    pub fn hand_over(&self, file: FileId, processor: &str) {
-        self.change(file, |row| {
-            let new = row.end.is_none() && !row.handed_to.iter().any(|name| name == processor);
-            if new {
-                row.handed_to.push(processor.to_owned());
-            }
-            new
-        });
-    }
-
-    /// Makes the receipt final and returns it. Only the first proof counts.
-    pub fn finish(&self, proof: &Arc<KeysDestroyed>) -> Option<Receipt> {
-        let now = self.clock.now().boot;
-        let file = proof.file();
-        let mut kept = self.kept();
-        let row = kept.rows.get_mut(&file)?;
-        if row.end.is_some() {
-            let row = row.clone();
-            drop(kept);
-            return Some(self.shown(&row));
-        }
-        row.end = Some(Ending::from(&**proof));
-        (row.end_run, row.signed_run) = (self.run, self.run);
-        row.over = Some(now);
-        row.version += 1;
-        let row = self.relabelled(row);
-        kept.buckets.destroyed(&row);
-        kept.over.push_back((now, file));
-        kept.unsigned.push_back(file);
-        drop(kept);
-        self.write_down(&row);
-        Some(self.shown(&row))
-    }
-
-    /// Notes what the store answered to the delete of the file's `index`th blob. It is written down
-    /// when the final note is signed.
-    pub fn answered(&self, file: FileId, index: usize, answer: Answer) {
-        let mut kept = self.kept();
-        let Some(row) = kept.rows.get_mut(&file) else { return };
-        let Some(blob) = row.blobs.get_mut(index).filter(|blob| blob.1 != answer) else { return };
-        blob.1 = answer;
-        row.version += 1;
-        if row.signature.take().is_some() {
-            // The note that was signed said less: it is followed by another.
-            row.revision += 1;
-            row.signed_run = self.run;
-            kept.unsigned.push_back(file);
-        }
-    }
-
-    /// A tenant's own receipt; another tenant's and an unknown one look the same.
-    #[must_use]
-    pub fn get(&self, file: FileId, tenant: TenantId) -> Option<Receipt> {
-        self.find(file, tenant).map(|row| self.shown(&row))
-    }
-
-    fn find(&self, file: FileId, tenant: TenantId) -> Option<Row> {
-        let kept = self.kept();
-        if let Some(row) = kept.rows.get(&file) {
-            let over = row.over.map(|over| self.clock.now().boot.since(over));
-            let there = row.tenant == tenant && over.is_none_or(|age| age < self.retention);
-            return there.then(|| row.clone());
-        }
-        drop(kept);
-        let row = self.ledger.as_ref()?.find(file, tenant)?;
-        let end = row.end.as_ref()?.at();
-        (end.plus(self.retention) > self.clock.now().wall).then_some(row)
-    }
-
-    fn shown(&self, row: &Row) -> Receipt {
-        let run = if row.end.is_some() { row.signed_run } else { row.run };
-        match self.boot_note(run) {
-            Some(boot) => row.receipt(&boot.build, &boot.limits),
-            None => row.receipt("", &[]),
-        }
-    }
-
-    fn boot_note(&self, run: u32) -> Option<Arc<BootNote>> {
-        self.runs.read().unwrap_or_else(PoisonError::into_inner).get(&run).cloned()
-    }
-
-    /// Changes a row and writes it down, unless nothing has changed.
-    fn change(&self, file: FileId, change: impl FnOnce(&mut Row) -> bool) {
-        let mut kept = self.kept();
-        let Some(row) = kept.rows.get_mut(&file) else { return };
-        if change(row) {
-            row.version += 1;
-            let row = self.relabelled(row);
-            drop(kept);
-            self.write_down(&row);
-        }
-    }
-
-    /// The row, whose bytes will lie in this segment of the journal or a later one.
-    fn relabelled(&self, row: &mut Row) -> Row {
-        row.segment = self.ledger.as_ref().map_or(0, Ledger::segment);
-        row.clone()
-    }
-
-    /// A failure to write must not undo what has happened: the row stays in memory, and is filed
-    /// with the next checkpoint that succeeds.
-    fn write_down(&self, row: &Row) {
-        let Some(ledger) = self.ledger.as_ref().filter(|_| !self.retention.is_zero()) else {
-            return;
-        };
-        if let Err(error) = ledger.write_row(row) {
-            metrics::count(metrics::EVIDENCE_FAILURES, 1);
-            tracing::error!("a receipt cannot be written: {error}");
-        }
-    }
-
-    fn pen(&self) -> std::sync::MutexGuard<'_, Option<Pen>> {
-        self.pen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets final receipts that are kept in memory alone and older than the retention.
-    pub fn sweep(&self) {
-        if self.ledger.is_some() && !self.retention.is_zero() {
-            // The archive forgets them, with the checkpoint.
-            return;
-        }
-        let now = self.clock.now().boot;
-        let mut kept = self.kept();
-        while let Some((over, file)) = kept.over.front().copied()
-            && now.since(over) >= self.retention
-            && kept.rows.get(&file).is_none_or(|row| row.signature.is_some())
-        {
-            kept.over.pop_front();
-            kept.rows.remove(&file);
-        }
-    }
-
-    /// Acceptances without a destruction ten minutes past their deadline: must be 0.
-    #[must_use]
-    pub fn overdue(&self) -> u64 {
-        self.kept().buckets.overdue(self.clock.now().wall)
+    /// Where the journal is at: what is written from now on lies there or later.
+    fn segment(&self) -> u32 {
+        self.ledger.as_ref().map_or(0, Ledger::segment)
     }
 }

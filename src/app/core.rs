@@ -71,6 +71,8 @@ impl Core {
         let slab = Slab::lock()?;
         let pages = slab.kind().as_str();
         let epochs = keeper(settings.keyring, seams.kernel, &clock, &slab)?;
+        let evidence = evidence(settings, seams, accepted_limits, slab.clone());
+        let evidence = evidence.map(Arc::new).map_err(StartError::State)?;
         let keys = Arc::new(Keys::new(clock.clone(), entropy.clone(), epochs, slab));
         let (tasks, shutdown) = (Tasks::default(), Shutdown::default());
         let parts = S3Parts {
@@ -87,8 +89,6 @@ impl Core {
             Vault::new(clock.clone(), entropy.clone(), keys_of_vault, pool_of_vault, memory, store);
         let vault = Arc::new(vault);
         let table = Arc::new(Table::default());
-        let evidence =
-            evidence(settings, seams, accepted_limits).map(Arc::new).map_err(StartError::State)?;
         let (shredder, cleaner) = Shredder::new(
             clock.clone(),
             keys.clone(),
@@ -268,6 +268,7 @@ fn evidence(
     settings: &Settings,
     seams: &Seams,
     accepted_limits: &[String],
+    slab: Slab,
 ) -> Result<Evidence, EvidenceError> {
     let options = receipt::Options {
         retention: settings.receipts,
@@ -277,6 +278,7 @@ fn evidence(
         accepted_limits: accepted_limits.to_vec(),
         state: settings.state_dir.as_deref().map(StateDir::open).transpose()?,
         log_key_file: settings.log_key_file.clone(),
+        slab,
     };
     Evidence::open(seams.clock.clone(), seams.entropy.clone(), options)
 }

@@ -127,9 +127,9 @@ impl Gateway {
         let edges = core.edges(entropy.clone());
         let rules = rules(settings.policy.clone(), &settings.own, &means, &cors_origins, &edges)?;
         core.pipeline.share_among(rules.policy.tenants.len());
+        rights::stay_suspended(&core.pipeline, &rules.policy).map_err(StartError::State)?;
         let rules = Arc::new(ArcSwap::from_pointee(rules));
-        let (grants, audit) =
-            rights::keepers(&core.pipeline, &clock, &core.tasks, settings.receipts);
+        let (grants, audit) = rights::keepers(&core.pipeline, &clock, &core.tasks);
         let (public, public_at) = bind("public", settings.public).await?;
         let (admin, admin_at) = bind("admin", settings.admin).await?;
         let connect = core.connect(&settings, public_at, entropy.clone())?;
@@ -205,6 +205,7 @@ impl Gateway {
             let pair = again.tls.as_ref().map(Pair::read).transpose()?;
             let now = clock.now().wall;
             let rules = rules(again.policy, &again.own, &means, &origins, &edges)?;
+            rights::stay_suspended(&pipeline, &rules.policy).map_err(StartError::State)?;
             match (&certificates, pair) {
                 (Some(certificates), Some(pair)) => certificates.replace(pair),
                 (None, None) => {}

@@ -219,6 +219,11 @@ impl Client {
         !self.origin.is_https()
     }
 
+    /// Waits before asking again.
+    pub(super) async fn pause(&self, pause: Duration) {
+        self.clock.sleep(pause).await;
+    }
+
     /// What shows that bytes still move.
     #[must_use]
     pub fn pulse(&self) -> Pulse {

@@ -10,6 +10,7 @@ use super::get::Get;
 use super::list::List;
 use super::process::Process;
 use super::put::Put;
+use super::receipt::Receipt;
 use super::remove::Remove;
 
 const STATUSES: &str = "\
@@ -32,6 +33,9 @@ pub enum Remote {
     /// Destroys the keys of files, now
     #[command(after_help = STATUSES)]
     Rm(Remove),
+    /// Shows what became of a file: its receipt, signed note or proof
+    #[command(after_help = STATUSES)]
+    Receipt(Receipt),
     /// Sends a file through processing steps, and keeps nothing of it there
     #[command(after_help = STATUSES)]
     Process(Process),
@@ -78,6 +82,7 @@ impl Remote {
             Self::Get(get) => get.voice,
             Self::Ls(list) => list.voice,
             Self::Rm(remove) => remove.voice,
+            Self::Receipt(receipt) => receipt.voice,
             Self::Process(process) => process.voice,
         };
         match self.ask(access).await {
@@ -98,6 +103,7 @@ impl Remote {
             Self::Get(get) => get.run(&client).await,
             Self::Ls(list) => list.run(&client).await,
             Self::Rm(remove) => remove.run(&client).await,
+            Self::Receipt(receipt) => receipt.run(&client).await,
             Self::Process(process) => process.run(&client).await,
         }
     }

@@ -9,8 +9,9 @@ use http::StatusCode;
 use super::caller::{Caller, Need};
 use super::guard::json;
 use super::{Gate, Problem};
+use crate::problem::Slug;
 use crate::receipt::Line;
-use crate::wire;
+use crate::{tasks, wire};
 
 /// Who did what to which id, and when, newest first. Kept as long as receipts are.
 #[utoipa::path(
@@ -31,7 +32,8 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let query = caller.admit(&gate, request.uri(), Need::Audit, &["limit", "cursor"])?;
     let (cursor, limit) = query.page()?;
-    let (lines, next) = gate.audit.list(caller.tenant_id(), cursor, limit);
+    let listed = tasks::blocking(|| gate.audit.list(caller.tenant_id(), cursor, limit));
+    let (lines, next) = listed.map_err(|_| Slug::Internal)?;
     let shown = wire::AuditList {
         audit: lines.into_iter().map(shown).collect(),
         cursor: next.map(|number| number.to_string()),

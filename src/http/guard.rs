@@ -47,6 +47,11 @@ pub(super) async fn finished(
         }
         Err(_) | Ok(()) => next.run(request).await,
     };
+    // What an answer tells of files is written down before it leaves. Content tells nothing of them
+    // that was not told before.
+    if !(response.status().is_success() && route.as_deref() == Some("/v1/files/{id}/content")) {
+        gate.pipeline.evidence.written().await;
+    }
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         metrics::count_by(metrics::PROBLEMS, "slug", problem.slug().as_str());
         if one && has_body {

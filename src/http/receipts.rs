@@ -26,7 +26,8 @@ pub(super) const PROMISE: HeaderName = HeaderName::from_static("dayfly-promise")
 /// What was accepted, and that its keys were destroyed.
 ///
 /// With `Accept: text/plain` it comes as a signed note (C2SP signed-note), which `dayfly verify`
-/// reads.
+/// reads. As on an upload, `Dayfly-Promise` is a signed promise that a live file's acceptance will be
+/// in the log: leaf, blind, place and path to a root, by when, and who signed that root.
 #[utoipa::path(
     get,
     path = "/v1/receipts/{id}",
@@ -52,7 +53,8 @@ pub(super) async fn show(
         let receipt = gate.pipeline.receipt(id, caller.tenant_id()).ok_or(Slug::NotFound)?;
         json(StatusCode::OK, &shown(&caller, &receipt))
     };
-    promise(&gate, id, response.headers_mut());
+    let promised = gate.pipeline.evidence.acknowledge(&[id], true).await.unwrap_or_default();
+    promise(&promised, response.headers_mut());
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     Ok(response)
 }
@@ -105,12 +107,10 @@ pub(super) fn text(text: String) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
-/// Adds the promise that a live file's acceptance will be in the log.
-pub(super) fn promise(gate: &Gate, id: FileId, headers: &mut HeaderMap) {
-    let promise = gate.pipeline.evidence.promise(id);
-    let promise = promise.and_then(|promise| HeaderValue::from_str(&promise).ok());
-    if let Some(promise) = promise {
-        headers.append(PROMISE, promise);
+/// Adds the promises that files' acceptances will be in the log.
+pub(super) fn promise(promises: &[String], headers: &mut HeaderMap) {
+    for promise in promises {
+        headers.extend(HeaderValue::from_str(promise).ok().map(|promise| (PROMISE, promise)));
     }
 }
 

@@ -25,7 +25,7 @@ use crate::receipt::Action;
 /// Receipts sent at a time.
 const BATCH: usize = 32;
 
-/// Erases everything of the tenant: files, uploads and runs in flight, grants.
+/// Erases everything of the tenant: files, uploads and runs in flight, jobs, grants.
 ///
 /// When this is answered, no byte of it can be opened again. Uploads in flight end in 410 `erased`.
 /// There is one receipt for each file or run that had been accepted. `evidence=true` also destroys
@@ -84,10 +84,13 @@ impl Ending {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
+        let (gate, caller) = (self.gate.clone(), self.caller.clone());
+        let note = move || caller.note(&gate, Action::TenantErase, None);
         if self.evidence {
-            self.gate.pipeline.erase_evidence(self.caller.tenant_id());
+            self.gate.pipeline.erase_evidence(self.caller.tenant_id(), note);
+        } else {
+            note();
         }
-        self.caller.note(&self.gate, Action::TenantErase, None);
     }
 }
 
@@ -134,8 +137,7 @@ fn receipts(mut ending: Ending, erased: Vec<FileId>) -> Body {
 /// Makes everything of the tenant unreadable (403 `suspended`) until the suspension is lifted.
 ///
 /// Uploads, downloads and runs in flight are cut. Deadlines run on. Deleting, erasing, receipts and
-/// the audit trail go on working. It does not outlive the gateway's process, and neither does any
-/// file.
+/// the audit trail go on working. A gateway with a state folder still knows of it after a restart.
 #[utoipa::path(
     put,
     path = "/v1/tenants/{tenant}/suspension",
@@ -155,7 +157,7 @@ pub(super) async fn suspend(
 ) -> Result<Response, Problem> {
     caller.admit(&gate, request.uri(), Need::OwnerOrOps, &[])?;
     let tenant = any(&caller, &name)?;
-    if gate.pipeline.suspend(tenant) {
+    if gate.pipeline.suspend(tenant).map_err(|_| Slug::Internal)? {
         gate.audit.note(tenant, caller.who(), Action::TenantSuspend, None);
     }
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -181,7 +183,7 @@ pub(super) async fn resume(
 ) -> Result<Response, Problem> {
     caller.admit(&gate, request.uri(), Need::OwnerOrOps, &[])?;
     let tenant = any(&caller, &name)?;
-    if gate.pipeline.lift(tenant) {
+    if gate.pipeline.lift(tenant).map_err(|_| Slug::Internal)? {
         gate.audit.note(tenant, caller.who(), Action::TenantResume, None);
     }
     Ok(StatusCode::NO_CONTENT.into_response())

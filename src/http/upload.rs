@@ -140,7 +140,10 @@ async fn take(
     match (attempt, wish.boundary.clone()) {
         (Attempt::Again(outcome), boundary) => {
             let found = fingerprint_again(gate, &wish, request, boundary).await?;
-            replay::answer(gate, caller, &outcome, found)
+            let mut response = replay::answer(gate, caller, &outcome, found)?;
+            let again = gate.pipeline.evidence.acknowledge(&outcome.files, true).await;
+            receipts::promise(&again.unwrap_or_default(), response.headers_mut());
+            Ok(response)
         }
         (attempt, Some(boundary)) => {
             // The first part's life runs while the others arrive: past its end nothing of the
@@ -276,7 +279,7 @@ async fn one(
     let job = start(gate, caller, &wish.terms, wish.recipe, &files)?;
     noted(gate, caller, &files, claim);
     settle(attempt, fingerprint, &files, false, job);
-    created(gate, &files, false, job)
+    acknowledged(gate, &files, created(gate, &files, false, job)?).await
 }
 
 /// Every file of a multipart body, or none: they become known together, after the last.
@@ -324,7 +327,20 @@ async fn several(
     let job = start(gate, caller, &wish.terms, recipe, &files)?;
     noted(gate, caller, &files, claims);
     settle(attempt, Some(replay::join(gate, &fingerprints)), &files, true, job);
-    created(gate, &files, true, job)
+    acknowledged(gate, &files, created(gate, &files, true, job)?).await
+}
+
+/// The answer, once the files' acceptance is written down; with the promises that it will be in
+/// the log. A client that leaves meanwhile leaves files behind that live until their deadline, as
+/// one does that leaves a moment later.
+async fn acknowledged(
+    gate: &Gate,
+    files: &[Arc<LiveFile>],
+    mut response: Response,
+) -> Result<Response, Problem> {
+    let promises = gate.pipeline.acknowledge(files).await?;
+    receipts::promise(&promises, response.headers_mut());
+    Ok(response)
 }
 
 /// Starts the job that was asked for along with the upload, on all of its files. If that cannot be,
@@ -426,9 +442,6 @@ pub(super) fn created(
     insert(headers, header::LOCATION, &location);
     insert(headers, HeaderName::from_static("dayfly-region"), &region);
     insert(headers, HeaderName::from_static("dayfly-expires-at"), &expires_at);
-    for file in files {
-        receipts::promise(gate, file.id, headers);
-    }
     if !several && let Some(digest) = digest_header(&gate.pipeline.record(first)?) {
         insert(headers, HeaderName::from_static("repr-digest"), &digest);
     }

@@ -149,6 +149,12 @@ impl Pipeline {
             NoJob::Full => PipelineError::TooManyJobs,
             NoJob::Closed(_) => PipelineError::Stopped,
         })?;
+        // Looked at after it is there: an erasure ends the era before it looks for jobs, so that
+        // one of the two sees the other.
+        if let Some(ended) = era.end() {
+            self.jobs.forget(job.id);
+            return Err(ended.into());
+        }
         // In line before this returns: jobs of one tenant begin in the order they came.
         let place = self.turns.line_up(tenant, Lane::Job);
         let (attending, unfinished) = (self.crew.attending.count(), self.crew.unfinished.count());
@@ -272,6 +278,15 @@ impl Pipeline {
         // Whatever was asked before this line is done; what is asked later finds a job that ended.
         let done = job.stop.asked().map_or(done, |wish| Err(Halt::Asked(wish)));
         let done = done.and_then(|sealed| self.publish_all(sealed).map_err(Halt::Refused));
+        let done = match done {
+            Ok(files) => {
+                let ids: Vec<FileId> = files.iter().map(|file| file.id).collect();
+                let written = self.evidence.acknowledge(&ids, false).await;
+                let written = written.inspect_err(|_| self.discard(&files));
+                written.map(|_| files).map_err(|error| Halt::Refused(error.into()))
+            }
+            Err(halt) => Err(halt),
+        };
         match done {
             Ok(files) => {
                 if order.consume {

@@ -12,6 +12,7 @@ use crate::body::ByteStream;
 use crate::deliver::{Export, Lifeline};
 use crate::file::{FileId, Reason, TenantId};
 use crate::metrics;
+use crate::receipt::EvidenceError;
 use crate::table::{Cut, Era, LiveFile};
 
 mod export;
@@ -67,18 +68,37 @@ impl Pipeline {
     }
 
     /// Makes everything of a tenant unreadable and ends what it has under way, until it is lifted.
-    /// Nothing is destroyed by it but what was only half there; false if it was so already.
-    pub fn suspend(&self, tenant: TenantId) -> bool {
+    /// Nothing is destroyed by it but what was only half there; false if it was so already. With a
+    /// state folder it outlives this process.
+    ///
+    /// # Errors
+    /// When it cannot be written down; the tenant is suspended all the same.
+    pub fn suspend(&self, tenant: TenantId) -> Result<bool, EvidenceError> {
         let first = self.standings.suspend(tenant);
         self.hooks.tell(tenant, TenantEvent::Suspended);
-        first
+        self.evidence.note_suspension(tenant, true).map(|()| first)
     }
 
     /// Ends a suspension; false if there was none.
-    pub fn lift(&self, tenant: TenantId) -> bool {
+    ///
+    /// # Errors
+    /// When that cannot be written down; the tenant then stays suspended.
+    pub fn lift(&self, tenant: TenantId) -> Result<bool, EvidenceError> {
+        self.evidence.note_suspension(tenant, false)?;
         let lifted = self.standings.lift(tenant);
         self.hooks.tell(tenant, TenantEvent::Lifted);
-        lifted
+        Ok(lifted)
+    }
+
+    /// Suspends a tenant that an earlier run had suspended.
+    ///
+    /// # Errors
+    /// When what was written down cannot be read.
+    pub fn stay_suspended(&self, tenant: TenantId) -> Result<(), EvidenceError> {
+        if self.evidence.is_suspended(tenant)? {
+            self.standings.suspend(tenant);
+        }
+        Ok(())
     }
 
     /// Shreds everything a tenant has: files, uploads and runs in flight, and what the other rooms
@@ -87,6 +107,7 @@ impl Pipeline {
     pub async fn erase(&self, tenant: TenantId) -> Vec<FileId> {
         // First nobody in flight may get any further; then what is there can be counted.
         self.standings.erase(tenant);
+        self.jobs.forget_all_of(tenant);
         for keys in self.nursery.of(tenant) {
             self.keys.destroy(&keys, Reason::Erased);
         }
@@ -106,14 +127,15 @@ impl Pipeline {
     }
 
     /// Destroys what is kept as evidence about a tenant: soon after the call, when what was
-    /// promised to be logged is signed.
-    pub fn erase_evidence(&self, tenant: TenantId) {
+    /// promised to be logged is signed. Then does what comes `after`.
+    pub fn erase_evidence(&self, tenant: TenantId, after: impl FnOnce() + Send + 'static) {
         let evidence = self.evidence.clone();
         self.tasks.spawn(async move {
             if let Err(error) = evidence.forget_tenant(tenant).await {
                 metrics::count(metrics::EVIDENCE_FAILURES, 1);
                 tracing::error!("a tenant's evidence could not be destroyed: {error}");
             }
+            after();
         });
         self.hooks.tell(tenant, TenantEvent::EvidenceErased);
     }

@@ -3,6 +3,7 @@
 //! One transaction for each checkpoint files a whole batch. What is older than the retention is
 //! taken out row by row, and its key destroyed by the day: a B-tree's free pages keep old bytes.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 
 use redb::backends::FileBackend;
@@ -25,8 +26,11 @@ const NOTES: TableDefinition<'_, &[u8; LEAF_BYTES], &[u8]> = TableDefinition::ne
 const RUNS: TableDefinition<'_, u32, &str> = TableDefinition::new("runs");
 /// Checkpoints: size, and when it was published in unix seconds.
 const SIZES: TableDefinition<'_, u64, u64> = TableDefinition::new("sizes");
-/// Audit trails: tenant and number, to when in unix seconds it is kept and the sealed line.
+/// Audit trails, in sealed blocks of lines: tenant and the last line's number, to when in unix
+/// seconds it is kept and the block.
 const LINES: TableDefinition<'_, (&Key, u64), (u64, &[u8])> = TableDefinition::new("lines");
+/// Tenants that are suspended.
+const SUSPENDED: TableDefinition<'_, &Key, ()> = TableDefinition::new("suspended");
 
 type Counts = (u64, u64, Option<(u64, u64)>);
 
@@ -52,10 +56,11 @@ pub(super) struct Filed {
     pub sealed: Vec<u8>,
 }
 
-/// A line of an audit trail.
+/// Some lines of an audit trail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub tag: Key,
+    /// The last one's.
     pub number: u64,
     /// Unix seconds.
     pub until: u64,
@@ -88,6 +93,7 @@ impl Archive {
         write.open_table(RUNS).map_err(broken)?;
         write.open_table(SIZES).map_err(broken)?;
         write.open_table(LINES).map_err(broken)?;
+        write.open_table(SUSPENDED).map_err(broken)?;
         write.commit().map_err(broken)?;
         Ok(Self(database))
     }
@@ -105,16 +111,21 @@ impl Archive {
             let mut rows = write.open_table(ROWS).map_err(broken)?;
             let mut until = write.open_table(UNTIL).map_err(broken)?;
             let mut buckets = write.open_table(BUCKETS).map_err(broken)?;
-            for row in &round.rows {
+            let mut fresh: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+            // In the order of their keys: neighbours lie on one page.
+            let mut sorted: Vec<&Filed> = round.rows.iter().collect();
+            sorted.sort_unstable_by_key(|row| row.key);
+            for row in sorted {
                 let known = rows.insert(&row.key, &row.sealed[..]).map_err(broken)?.is_some();
                 until.insert((row.until, &row.key), ()).map_err(broken)?;
                 let bucket = (row.bucket.end, row.bucket.length);
+                *fresh.entry(bucket).or_default() += u64::from(!known);
+            }
+            for (bucket, more) in fresh {
                 let there = buckets.get(bucket).map_err(broken)?.map(|there| there.value());
                 let (accepted, destroyed, closed) = there.unwrap_or_default();
-                if !known {
-                    let counts = (accepted + 1, destroyed + 1, closed);
-                    buckets.insert(bucket, counts).map_err(broken)?;
-                }
+                let counts = (accepted + more, destroyed + more, closed);
+                buckets.insert(bucket, counts).map_err(broken)?;
             }
             for (bucket, account) in &round.closed {
                 let bucket = (bucket.end, bucket.length);
@@ -205,37 +216,75 @@ impl Archive {
         Ok((before, newest))
     }
 
-    /// A page of an audit trail, newest first: numbers and sealed lines.
+    /// Shows an audit trail's blocks from the one that holds the line before `before` down, until
+    /// `see` has seen enough.
     pub fn lines(
         &self,
         tag: &Key,
         before: u64,
-        most: usize,
         now: u64,
-    ) -> Result<Vec<(u64, Vec<u8>)>, EvidenceError> {
+        mut see: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), EvidenceError> {
         let read = self.0.begin_read().map_err(broken)?;
         let lines = read.open_table(LINES).map_err(broken)?;
-        let mut found = Vec::new();
-        for entry in lines.range((tag, 0)..(tag, before)).map_err(broken)?.rev().take(most) {
-            let (key, kept) = entry.map_err(broken)?;
+        let across = lines.range((tag, before)..=(tag, u64::MAX)).map_err(broken)?.take(1);
+        let below = lines.range((tag, 0)..(tag, before)).map_err(broken)?.rev();
+        for entry in across.chain(below) {
+            let (_, kept) = entry.map_err(broken)?;
             let (until, sealed) = kept.value();
-            if until > now {
-                found.push((key.value().1, sealed.to_vec()));
+            if until > now && !see(sealed) {
+                break;
             }
         }
-        Ok(found)
+        Ok(())
     }
 
-    /// The number after the last line of all trails.
-    pub fn next_line(&self) -> Result<u64, EvidenceError> {
+    /// The number after the last line of each trail.
+    pub fn next_lines(&self) -> Result<HashMap<Key, u64>, EvidenceError> {
         let read = self.0.begin_read().map_err(broken)?;
         let lines = read.open_table(LINES).map_err(broken)?;
-        let mut next = 0;
-        for entry in lines.iter().map_err(broken)? {
-            let (key, _) = entry.map_err(broken)?;
-            next = next.max(key.value().1 + 1);
+        let (mut next, mut from) = (HashMap::new(), [0; 16]);
+        // From trail to trail: a look at each one's last line.
+        while let Some(first) = lines.range((&from, 0)..).map_err(broken)?.next() {
+            let tag = *first.map_err(broken)?.0.value().0;
+            let last = lines.range((&tag, 0)..=(&tag, u64::MAX)).map_err(broken)?.next_back();
+            if let Some(last) = last {
+                next.insert(tag, last.map_err(broken)?.0.value().1 + 1);
+            }
+            let Some(after) = u128::from_be_bytes(tag).checked_add(1) else { break };
+            from = after.to_be_bytes();
         }
         Ok(next)
+    }
+
+    /// Takes a whole trail out.
+    pub fn forget_lines(&self, tag: &Key) -> Result<(), EvidenceError> {
+        let write = self.0.begin_write().map_err(broken)?;
+        {
+            let mut lines = write.open_table(LINES).map_err(broken)?;
+            let all = (tag, 0)..=(tag, u64::MAX);
+            lines.retain_in(all, |_, _| false).map_err(broken)?;
+        }
+        write.commit().map_err(broken)
+    }
+
+    pub fn suspend(&self, tenant: &Key, suspended: bool) -> Result<(), EvidenceError> {
+        let write = self.0.begin_write().map_err(broken)?;
+        {
+            let mut all = write.open_table(SUSPENDED).map_err(broken)?;
+            if suspended {
+                all.insert(tenant, ()).map_err(broken)?;
+            } else {
+                all.remove(tenant).map_err(broken)?;
+            }
+        }
+        write.commit().map_err(broken)
+    }
+
+    pub fn is_suspended(&self, tenant: &Key) -> Result<bool, EvidenceError> {
+        let read = self.0.begin_read().map_err(broken)?;
+        let all = read.open_table(SUSPENDED).map_err(broken)?;
+        Ok(all.get(tenant).map_err(broken)?.is_some())
     }
 
     /// Takes out what was kept long enough; returns whether there is more.

@@ -1,23 +1,16 @@
 //! The audit trail: which key did what to which id, and when. No name, content or address.
-//!
-//! In memory, for as long as receipts are kept, and bounded: when there are too many lines, whoever
-//! has most of them loses its oldest.
 
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use data_encoding::BASE32_NOPAD;
 
-use crate::clock::{Boot, Clock, Wall};
+use super::bytes::{Reader, Writer};
+use super::{Evidence, EvidenceError};
+use crate::clock::Wall;
 use crate::file::{FileId, TenantId};
 use crate::job::JobId;
-use crate::metrics;
 use crate::policy::{GrantId, Who};
-
-/// Lines kept of all tenants together. A line takes some 170 bytes.
-const MOST: usize = 200_000;
 
 macro_rules! actions {
     ($($variant:ident $text:literal;)*) => {
@@ -29,6 +22,9 @@ macro_rules! actions {
         )* }
 
         impl Action {
+            /// In the order of their numbers on disk: a new one comes last.
+            const ALL: &[Self] = &[$(Self::$variant,)*];
+
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
@@ -55,6 +51,20 @@ actions! {
     TenantExport "tenant.export";
 }
 
+impl Action {
+    /// What is done to a tenant as a whole is written down before it is answered; of the rest a
+    /// kill may lose the last second.
+    const fn is_grave(self) -> bool {
+        matches!(
+            self,
+            Self::TenantErase | Self::TenantSuspend | Self::TenantResume | Self::TenantExport
+        )
+    }
+}
+
+/// Kinds of objects, in the order of their numbers on disk.
+const KINDS: [&str; 5] = ["file", "job", "grant", "conn", "upl"];
+
 /// The id of what it was done to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Object {
@@ -67,6 +77,11 @@ impl Object {
     #[must_use]
     pub const fn new(kind: &'static str, id: [u8; 16]) -> Self {
         Self { kind, id }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn id(&self) -> &[u8; 16] {
+        &self.id
     }
 }
 
@@ -95,176 +110,101 @@ impl fmt::Display for Object {
 }
 
 /// One line.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     pub at: Wall,
     pub who: Who,
     pub action: Action,
     /// `None` where it was done to the tenant as a whole.
     pub object: Option<Object>,
-    number: u64,
-    noted: Boot,
 }
 
-/// The lines of all tenants.
+impl Line {
+    pub(super) fn encode(&self, out: &mut Writer<'_>) {
+        out.time(self.at);
+        out.0.push(self.action as u8);
+        out.text(&self.who.key);
+        out.0.push(u8::from(self.who.grant.is_some()));
+        if let Some(grant) = &self.who.grant {
+            out.bytes(grant.as_bytes());
+        }
+        let kind = |object: &Object| KINDS.iter().position(|kind| *kind == object.kind);
+        // 0 is no object; one of a kind that is not in the list cannot be told from none.
+        out.0.push(self.object.as_ref().and_then(kind).map_or(0, |kind| kind as u8 + 1));
+        if let Some(object) = self.object.as_ref().filter(|object| kind(object).is_some()) {
+            out.bytes(&object.id);
+        }
+    }
+
+    pub(super) fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        let (at, action) = (from.time()?, *Action::ALL.get(usize::from(from.byte()?))?);
+        let key = from.text()?;
+        let grant = if from.flag()? { Some(GrantId::from_bytes(from.array()?)) } else { None };
+        let object = match from.byte()? {
+            0 => None,
+            kind => {
+                let kind = KINDS.get(usize::from(kind) - 1)?;
+                Some(Object { kind, id: from.array()? })
+            }
+        };
+        Some(Self { at, who: Who { key, grant }, action, object })
+    }
+}
+
+/// The trails of all tenants: a part of the evidence.
 pub struct Audit {
-    clock: Arc<dyn Clock>,
-    retention: Duration,
-    trails: Mutex<Trails>,
-}
-
-/// All tenants' lines. Tenants come from the policy, so they are few.
-#[derive(Default)]
-struct Trails {
-    of: HashMap<TenantId, Trail>,
-    lines: usize,
-}
-
-/// One tenant's lines, the oldest first. Their numbers are the tenant's own.
-#[derive(Default)]
-struct Trail {
-    next: u64,
-    lines: VecDeque<Line>,
+    evidence: Arc<Evidence>,
 }
 
 impl Audit {
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, retention: Duration) -> Self {
-        Self { clock, retention, trails: Mutex::default() }
-    }
-
-    fn trails(&self) -> std::sync::MutexGuard<'_, Trails> {
-        self.trails.lock().unwrap_or_else(PoisonError::into_inner)
+    pub const fn new(evidence: Arc<Evidence>) -> Self {
+        Self { evidence }
     }
 
     /// Writes a line into a tenant's trail.
     pub fn note(&self, tenant: TenantId, who: Who, action: Action, object: Option<Object>) {
-        let now = self.clock.now();
-        let mut trails = self.trails();
-        if trails.lines >= MOST {
-            trails.drop_one();
+        self.evidence.note_down(tenant, who, action, object);
+        if action.is_grave() {
+            self.evidence.write_trails();
         }
-        trails.lines += 1;
-        let trail = trails.of.entry(tenant).or_default();
-        let number = trail.next;
-        trail.next += 1;
-        trail.lines.push_back(Line { at: now.wall, who, action, object, number, noted: now.boot });
     }
 
     /// A page of a tenant's lines, newest first, from the one after `cursor` on; and the cursor of
     /// the next page, if there is one.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
     pub fn list(
         &self,
         tenant: TenantId,
         cursor: Option<u64>,
         limit: usize,
-    ) -> (Vec<Line>, Option<u64>) {
-        let now = self.clock.now().boot;
-        let trails = self.trails();
-        let Some(trail) = trails.of.get(&tenant) else { return (Vec::new(), None) };
-        // Numbers rise by one from line to line, so that a cursor is a place.
-        let first = trail.lines.front().map_or(0, |line| line.number);
-        let end = cursor.map_or(usize::MAX, |cursor| cursor.saturating_sub(first) as usize);
-        let newest_first = trail.lines.iter().take(end).rev();
-        let mut kept =
-            newest_first.take_while(|line| now.since(line.noted) < self.retention).peekable();
-        let page: Vec<Line> = kept.by_ref().take(limit).cloned().collect();
-        let next = page.last().map(|line| line.number).filter(|_| kept.peek().is_some());
-        (page, next)
-    }
-
-    /// Forgets a tenant's lines.
-    pub fn forget(&self, tenant: TenantId) {
-        let mut trails = self.trails();
-        let forgotten = trails.of.get_mut(&tenant).map(|trail| std::mem::take(&mut trail.lines));
-        trails.lines -= forgotten.map_or(0, |lines| lines.len());
-    }
-
-    /// Forgets what is older than the retention.
-    pub fn sweep(&self) {
-        let now = self.clock.now().boot;
-        let mut trails = self.trails();
-        let Trails { of, lines } = &mut *trails;
-        for trail in of.values_mut() {
-            let old = |line: &&Line| now.since(line.noted) >= self.retention;
-            let gone = trail.lines.iter().take_while(old).count();
-            trail.lines.drain(..gone);
-            *lines -= gone;
-        }
-    }
-}
-
-impl Trails {
-    fn drop_one(&mut self) {
-        let longest = self.of.values_mut().max_by_key(|trail| trail.lines.len());
-        if longest.and_then(|trail| trail.lines.pop_front()).is_some() {
-            self.lines -= 1;
-            metrics::count(metrics::AUDIT_LINES_DROPPED, 1);
-        }
+    ) -> Result<(Vec<Line>, Option<u64>), EvidenceError> {
+        self.evidence.lines(tenant, cursor, limit)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::clock::VirtualClock;
-
-    const DAY: Duration = Duration::from_hours(24);
-
-    fn audit() -> (Audit, VirtualClock) {
-        let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(1_800_000_000)));
-        (Audit::new(Arc::new(clock.clone()), DAY), clock)
-    }
-
-    fn note(audit: &Audit, tenant: &str, number: u8) {
-        let who = Who { key: "k1".to_owned(), grant: None };
-        let object = Object::new("file", [number; 16]);
-        audit.note(TenantId::of(tenant), who, Action::FileCreate, Some(object));
-    }
-
-    fn numbers(audit: &Audit, cursor: Option<u64>, limit: usize) -> (Vec<u8>, Option<u64>) {
-        let (lines, next) = audit.list(TenantId::of("acme"), cursor, limit);
-        (lines.iter().filter_map(|line| line.object).map(|object| object.id[0]).collect(), next)
-    }
 
     #[test]
-    fn pages_go_from_the_newest_back_and_show_ones_own() {
-        let (audit, _) = audit();
-        note(&audit, "other", 99);
-        (0..5).for_each(|number| note(&audit, "acme", number));
-        let (first, next) = numbers(&audit, None, 2);
-        assert_eq!(first, [4, 3]);
-        note(&audit, "acme", 5);
-        let (second, next) = numbers(&audit, next, 2);
-        assert_eq!(second, [2, 1], "a new line moves no page");
-        assert_eq!(numbers(&audit, next, 2), (vec![0], None));
-        assert_eq!(numbers(&audit, None, 6), (vec![5, 4, 3, 2, 1, 0], None));
-    }
-
-    #[test]
-    fn lines_are_kept_for_their_time_and_no_longer() {
-        let (audit, clock) = audit();
-        note(&audit, "acme", 1);
-        clock.advance(DAY / 2);
-        note(&audit, "acme", 2);
-        clock.advance(DAY / 2);
-        assert_eq!(numbers(&audit, None, 10), (vec![2], None), "before anybody sweeps");
-        audit.sweep();
-        assert_eq!(audit.trails().lines, 1);
-        note(&audit, "acme", 3);
-        assert_eq!(numbers(&audit, None, 1), (vec![3], Some(2)));
-        assert_eq!(numbers(&audit, Some(2), 1), (vec![2], None));
-        audit.forget(TenantId::of("acme"));
-        assert_eq!(numbers(&audit, None, 10), (Vec::new(), None));
-    }
-
-    #[test]
-    fn a_tenant_with_too_many_lines_loses_its_own_oldest() {
-        let (audit, _) = audit();
-        note(&audit, "other", 99);
-        (0..=MOST).for_each(|number| note(&audit, "acme", (number % 251) as u8));
-        assert_eq!(audit.trails().lines, MOST);
-        assert_eq!(audit.list(TenantId::of("other"), None, 10).0.len(), 1);
+    fn a_line_reads_back_as_it_was() {
+        let grant = GrantId::from_bytes([7; 16]);
+        for (kind, action) in KINDS.into_iter().zip(Action::ALL) {
+            for (grant, object) in [(None, Some(Object::new(kind, [3; 16]))), (Some(grant), None)] {
+                let who = Who { key: "k1".to_owned(), grant };
+                let at = Wall::from_unix(Duration::from_millis(1_800_000_000_123));
+                let line = Line { at, who, action: *action, object };
+                let mut bytes = Vec::new();
+                line.encode(&mut Writer(&mut bytes));
+                let mut from = Reader(&bytes);
+                assert_eq!(Line::decode(&mut from), Some(line));
+                assert!(from.0.is_empty());
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Checkpoints: every minute a shuffled batch of leaves, and everything that is final is filed.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::archive::{Filed, Line, Round};
@@ -77,7 +78,7 @@ impl Evidence {
     }
 
     /// Disk work moves other tasks elsewhere; memory is not worth that.
-    fn blocking<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(super) fn blocking<T>(&self, work: impl FnOnce() -> T) -> T {
         if self.ledger.is_some() { tasks::blocking(work) } else { work() }
     }
 
@@ -86,7 +87,7 @@ impl Evidence {
         if self.access == Access::Off {
             return Ok(Vec::new());
         }
-        let boot = self.boot_note(self.run).ok_or(EvidenceError::Stopped)?;
+        let boot = self.boot_note(self.present_run()?).ok_or(EvidenceError::Stopped)?;
         let closed = {
             let mut kept = self.kept();
             let now = self.clock.now().wall;
@@ -112,13 +113,23 @@ impl Evidence {
         kind: Kind,
         text: &str,
     ) -> Result<(LeafBytes, [u8; 32], String), EvidenceError> {
-        let signed = self.pen().as_ref().ok_or(EvidenceError::Stopped)?.sign_note(text);
+        let signed = self.pen().as_ref().and_then(|pen| pen.sign_note(text));
+        self.blinded(kind, text, signed.ok_or(EvidenceError::Stopped)?)
+    }
+
+    /// A signed note that anybody may read, with its leaf and a blind for it.
+    pub(super) fn blinded(
+        &self,
+        kind: Kind,
+        text: &str,
+        signed: String,
+    ) -> Result<(LeafBytes, [u8; 32], String), EvidenceError> {
         let blind = random::<32>(&*self.entropy)?;
         Ok((note::leaf(kind, &blind, text), blind, signed))
     }
 
     /// Keeps public notes, and puts their leaves among those that wait.
-    fn publish_notes(
+    pub(super) fn publish_notes(
         &self,
         notes: Vec<(LeafBytes, [u8; 32], String)>,
     ) -> Result<(), EvidenceError> {
@@ -148,6 +159,8 @@ impl Evidence {
     /// Appends what waits in an order that tells nothing, and signs. Returns where each leaf is.
     fn log_pending(&self) -> Result<Vec<(Pending, u64)>, EvidenceError> {
         let mut batch = std::mem::take(&mut self.kept().pending);
+        // No leaf is in the log before its row is in the journal.
+        self.write_out();
         let mut put = || {
             shuffle(&mut batch, &*self.entropy)?;
             let leaves: Vec<LeafBytes> = batch.iter().map(|pending| pending.leaf).collect();
@@ -177,16 +190,16 @@ impl Evidence {
         closed: Vec<(Bucket, Account)>,
     ) -> Result<(), EvidenceError> {
         let Some(ledger) = &self.ledger else { return Ok(()) };
-        let mut entries = Vec::with_capacity(logged.len() + 1);
-        {
+        let mut entries = Vec::with_capacity(logged.len() / CHUNK + 2);
+        for chunk in logged.chunks(CHUNK) {
             let kept = self.kept();
-            for (pending, index) in logged {
+            let leaves = chunk.iter().map(|(pending, _)| {
                 let row = pending.file.and_then(|file| kept.rows.get(&file));
                 let row = row.filter(|_| !self.retention.is_zero());
-                let key = row.map_or(pending.head(), |row| ledger.key(row.file, row.tenant));
-                let (kind, index) = (pending.kind as u8, *index);
-                entries.push(Entry::Logged { key, kind, index });
-            }
+                (row.map_or(pending.head(), |row| row.key), pending.kind as u8)
+            });
+            let leaves = leaves.collect();
+            entries.extend(chunk.first().map(|(_, first)| Entry::Logged { first: *first, leaves }));
         }
         entries.push(Entry::Settled { size: self.log.size() });
         self.blocking(|| ledger.journal.append(&entries))?;
@@ -200,7 +213,7 @@ impl Evidence {
             for row in rows {
                 let Some(end) = &row.end else { continue };
                 round.rows.push(Filed {
-                    key: ledger.key(row.file, row.tenant),
+                    key: row.key,
                     until: end.at().plus(self.retention).unix_seconds() + 1,
                     bucket: Bucket::of(&row),
                     sealed: ledger.seal(&row)?,
@@ -208,7 +221,7 @@ impl Evidence {
             }
             tokio::task::yield_now().await;
         }
-        round.lines = self.kept().lines.clone();
+        round.lines = self.kept().trails.blocks.iter().map(|(_, block)| block.clone()).collect();
         round.size = Some((self.log.published().size, self.clock.now().wall.unix_seconds()));
         if let Err(error) = self.blocking(|| ledger.archive.file(&round)) {
             self.put_back(finals);
@@ -228,7 +241,7 @@ impl Evidence {
         let done = done.drain(..).filter_map(|file| rows.get(&file)).filter(|row| {
             let logged = off || (row.accept_index.is_some() && row.final_index.is_some());
             // Nobody answers any more for the stores of an earlier run.
-            let answered = !row.is_waiting() || row.run != self.run;
+            let answered = !row.is_waiting() || !self.is_ours(row.run);
             row.signature.is_some() && logged && answered
         });
         done.map(|row| row.file).collect()
@@ -248,8 +261,9 @@ impl Evidence {
         }
         let Kept { over, rows, .. } = &mut *kept;
         over.retain(|(_, file)| rows.contains_key(file));
-        let last = lines.iter().map(|line| line.number).max();
-        kept.lines.retain(|line| last.is_none_or(|last| line.number > last));
+        // What came since stands behind them; a trail that was forgotten meanwhile is gone whole.
+        let filed: HashSet<_> = lines.iter().map(|line| (line.tag, line.number)).collect();
+        kept.trails.blocks.retain(|(_, block)| !filed.contains(&(block.tag, block.number)));
     }
 
     /// Forgets segments that hold nothing any more; rows that would keep many are written anew.
@@ -263,7 +277,9 @@ impl Evidence {
         let mut kept = self.kept();
         let oldest = |kept: &Kept| {
             let rows = kept.rows.values().map(|row| row.segment);
-            rows.chain(kept.pending.iter().map(|pending| pending.segment)).min().unwrap_or(current)
+            let pending = kept.pending.iter().map(|pending| pending.segment);
+            let blocks = kept.trails.blocks.iter().map(|(segment, _)| *segment);
+            rows.chain(pending).chain(blocks).min().unwrap_or(current)
         };
         let first = oldest(&kept);
         if current - first.min(current) > Journal::fair(kept.rows.len()) {
@@ -275,9 +291,7 @@ impl Evidence {
                 })
                 .collect();
             drop(kept);
-            let entries =
-                moved.iter().map(|row| ledger.entry(row)).collect::<Result<Vec<_>, _>>()?;
-            ledger.journal.append(&entries)?;
+            ledger.write_rows(moved.iter())?;
             kept = self.kept();
         }
         let first = oldest(&kept);

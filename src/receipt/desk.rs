@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::journal::Entry;
 use super::note::{self, Kind};
 use super::row::Row;
 use super::tree::LeafBytes;
-use super::{Access, Evidence, Pending};
+use super::{Access, Evidence, EvidenceError, Pending};
 use crate::clock::Boot;
 use crate::metrics;
 use crate::tasks::{Leisure, Shutdown};
@@ -45,6 +46,8 @@ impl Evidence {
     /// sign than a tick has time for.
     pub async fn tick(&self) -> bool {
         self.be_alive();
+        self.write_out();
+        self.write_trails();
         let more = self.sign_finals(false).await;
         if self.is_checkpoint_due().await
             && let Err(error) = self.checkpoint().await
@@ -58,13 +61,14 @@ impl Evidence {
     /// Signs everything, publishes the last checkpoint, and puts the pen away: nothing is ever
     /// signed in this run's name again.
     pub async fn close(&self) {
+        self.write_trails();
         self.sign_finals(true).await;
         if let Err(error) = self.checkpoint().await {
             metrics::count(metrics::EVIDENCE_FAILURES, 1);
             tracing::error!("the last checkpoint cannot be published: {error}");
         }
         self.be_alive();
-        drop(self.pen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        drop(self.pen().take());
     }
 
     /// A successor dates a crash by it. Not synced: after a loss of power the file may be older.
@@ -80,6 +84,9 @@ impl Evidence {
     /// cores to requests, and says whether it stopped early.
     pub(super) async fn sign_finals(&self, all: bool) -> bool {
         let _alone = self.signing.lock().await;
+        if self.present_run().is_err() {
+            return false;
+        }
         let mut leisure = Leisure::new(self.clock.clone());
         let began = self.clock.now().boot;
         let mut left = self.kept().unsigned.len();
@@ -114,7 +121,7 @@ impl Evidence {
                 let Some(file) = kept.unsigned.pop_front() else { break };
                 let waits = kept.rows.get(&file).filter(|row| row.signature.is_none());
                 let Some(row) = waits else { continue };
-                if all || row.run != self.run || is_ready(row, now) {
+                if all || !self.is_ours(row.run) || is_ready(row, now) {
                     ready.push(row.clone());
                 } else {
                     kept.unsigned.push_back(file);
@@ -126,9 +133,9 @@ impl Evidence {
     }
 
     fn signed(&self, mut row: Row) -> Option<Signed> {
-        row.signed_run = self.run;
+        row.signed_run = self.run();
         let text = note::destruction(&row, &*self.boot_note(row.signed_run)?)?;
-        let signature = self.pen().as_ref()?.sign(&text);
+        let signature = self.pen().as_ref()?.sign(&text)?;
         let kind = row.final_kind();
         let leaf = note::leaf(kind, &row.blind(kind as u8, row.revision), &text);
         Some(Signed { row, signature, leaf, kind })
@@ -136,7 +143,7 @@ impl Evidence {
 
     /// Signatures of rows that have not changed meanwhile; the others are signed next time.
     fn keep_signed(&self, signed: Vec<Signed>) {
-        let segment = self.ledger.as_ref().map_or(0, super::Ledger::segment);
+        let segment = self.segment();
         let mut written = Vec::with_capacity(signed.len());
         let mut leaves = Vec::new();
         let mut kept = self.kept();
@@ -161,12 +168,12 @@ impl Evidence {
         }
         drop(kept);
         let Some(ledger) = &self.ledger else { return };
-        let entries = if self.retention.is_zero() {
-            Ok(leaves.into_iter().map(super::journal::Entry::Leaf).collect())
+        let done = if self.retention.is_zero() {
+            let leaves: Vec<_> = leaves.into_iter().map(Entry::Leaf).collect();
+            ledger.journal.append(&leaves).map_err(EvidenceError::from)
         } else {
-            written.iter().map(|row| ledger.entry(row)).collect::<Result<Vec<_>, _>>()
+            ledger.write_rows(written.iter())
         };
-        let done = entries.and_then(|entries| Ok(ledger.journal.append(&entries)?));
         if let Err(error) = done {
             metrics::count(metrics::EVIDENCE_FAILURES, 1);
             tracing::error!("signed receipts cannot be written: {error}");

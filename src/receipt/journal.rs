@@ -1,8 +1,7 @@
 //! What must not be lost between two checkpoints: written before anybody is answered.
 //!
 //! Frames are appended with write(2) and no sync: they survive a kill of the process, and may not
-//! survive a loss of power. Whoever comes while another writes has its frame written by the next
-//! one with everybody else's. A frame that was torn ends its segment.
+//! survive a loss of power. A frame that was torn ends its segment.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -26,12 +25,13 @@ const FAILURES: usize = 64;
 /// What a frame holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// A row, sealed, under its key in the archive.
-    Row { key: [u8; 16], sealed: Vec<u8> },
+    /// Rows, sealed together.
+    Rows(Vec<u8>),
     /// A leaf that was promised, where no rows are kept.
     Leaf(LeafBytes),
-    /// A row's leaf of that kind is in the log, or one whose hash begins like that.
-    Logged { key: [u8; 16], kind: u8, index: u64 },
+    /// From this index on these are in the log: each a row's leaf of that kind, or a leaf whose
+    /// hash begins like that.
+    Logged { first: u64, leaves: Vec<([u8; 16], u8)> },
     /// Everything in the log up to this size has been written down.
     Settled { size: u64 },
     /// A line of a tenant's audit trail, sealed, with its number and when it is to be forgotten.
@@ -43,20 +43,21 @@ impl Entry {
         let start = out.len();
         out.extend_from_slice(&[0; 4 + CHECK_BYTES]);
         match self {
-            Self::Row { key, sealed } => {
+            Self::Rows(sealed) => {
                 out.push(1);
-                out.extend_from_slice(key);
                 out.extend_from_slice(sealed);
             }
             Self::Leaf(leaf) => {
                 out.push(2);
                 out.extend_from_slice(leaf);
             }
-            Self::Logged { key, kind, index } => {
+            Self::Logged { first, leaves } => {
                 out.push(3);
-                out.extend_from_slice(key);
-                out.push(*kind);
-                out.extend_from_slice(&index.to_be_bytes());
+                out.extend_from_slice(&first.to_be_bytes());
+                for (key, kind) in leaves {
+                    out.extend_from_slice(key);
+                    out.push(*kind);
+                }
             }
             Self::Settled { size } => {
                 out.push(4);
@@ -81,15 +82,15 @@ impl Entry {
         let (kind, rest) = body.split_first()?;
         let number = |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?));
         Some(match kind {
-            1 => {
-                let (key, sealed) = rest.split_first_chunk()?;
-                Self::Row { key: *key, sealed: sealed.to_vec() }
-            }
+            1 => Self::Rows(rest.to_vec()),
             2 => Self::Leaf(<[u8; LEAF_BYTES]>::try_from(rest).ok()?),
             3 => {
-                let (key, rest) = rest.split_first_chunk()?;
-                let (kind, index) = rest.split_first()?;
-                Self::Logged { key: *key, kind: *kind, index: number(index)? }
+                let (first, rest) = rest.split_at_checked(8)?;
+                let (leaves, rest) = rest.as_chunks::<17>();
+                let leaf = |leaf: &[u8; 17]| Some((*leaf.first_chunk()?, leaf[16]));
+                let leaves = leaves.iter().map(leaf).collect::<Option<_>>()?;
+                rest.is_empty().then_some(())?;
+                Self::Logged { first: number(first)?, leaves }
             }
             4 => Self::Settled { size: number(rest)? },
             5 => {
@@ -287,9 +288,9 @@ mod tests {
 
     fn all() -> Vec<Entry> {
         vec![
-            Entry::Row { key: [1; 16], sealed: vec![7; 300] },
+            Entry::Rows(vec![7; 300]),
             Entry::Leaf([2; LEAF_BYTES]),
-            Entry::Logged { key: [3; 16], kind: 1, index: 9 },
+            Entry::Logged { first: 9, leaves: vec![([3; 16], 1), ([5; 16], 2)] },
             Entry::Settled { size: 10 },
             Entry::Line { tag: [4; 16], number: 5, until: 6, sealed: vec![8; 20] },
         ]
@@ -331,7 +332,7 @@ mod tests {
                 let journal = &journal;
                 scope.spawn(move || {
                     for index in 0..500 {
-                        let entry = Entry::Logged { key: [thread; 16], kind: 1, index };
+                        let entry = Entry::Logged { first: index, leaves: vec![([thread; 16], 1)] };
                         journal.append(&[entry]).unwrap();
                     }
                 });
@@ -341,7 +342,7 @@ mod tests {
         assert_eq!(found.len(), 2000);
         for thread in 0..4 {
             let theirs = found.iter().filter_map(|entry| match entry {
-                Entry::Logged { key, index, .. } if key[0] == thread => Some(*index),
+                Entry::Logged { first, leaves } if leaves[0].0[0] == thread => Some(*first),
                 _ => None,
             });
             assert!(theirs.eq(0..500), "each one's entries stand in its order");

@@ -70,7 +70,7 @@ impl Log {
         let checkpoint = Checkpoint::new(self.origin(), size, root, "");
         let text = checkpoint.map_err(|_| EvidenceError::Checkpoint)?.to_bytes();
         let text = String::from_utf8(text).map_err(|_| EvidenceError::Checkpoint)?;
-        let note = self.key.sign_note(&text);
+        let note = self.key.sign_note(&text).ok_or(EvidenceError::Checkpoint)?;
         if let Some(dir) = &self.dir {
             dir.replace(CHECKPOINT, note.as_bytes())?;
         }

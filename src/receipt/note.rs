@@ -32,12 +32,12 @@ pub(super) const CARRIED: &str = "boot|";
 /// The statement of one run: which key signs for it, and what it accepted of its machine.
 #[derive(Clone, Debug)]
 pub(super) struct BootNote {
-    /// The whole note, signed by the log key.
-    pub note: String,
     /// The verifier line of the run's pen.
     pub pen: String,
     pub build: String,
     pub limits: Vec<String>,
+    /// The whole note, signed by the log key, as lines of another.
+    carried: String,
 }
 
 /// What a boot note says.
@@ -75,17 +75,11 @@ impl BootNote {
         let limits = field("accepted-limits")?;
         let limits = limits.split(' ').filter(|limit| *limit != "none").map(str::to_owned);
         Some(Self {
-            note: note.to_owned(),
             pen: field("pen")?,
             build: field("build")?,
             limits: limits.collect(),
+            carried: note.lines().fold(String::new(), |all, line| all + CARRIED + line + "\n"),
         })
-    }
-
-    fn carry(&self, text: &mut String) {
-        for line in self.note.lines() {
-            let _ = writeln!(text, "{CARRIED}{line}");
-        }
     }
 }
 
@@ -95,7 +89,7 @@ fn listed(words: &[String]) -> String {
 
 /// What was said when the file was accepted.
 pub(super) fn acceptance(row: &Row, boot: &BootNote) -> String {
-    let mut text = String::with_capacity(1024);
+    let mut text = String::with_capacity(2048);
     head(&mut text, "live", row, row.first_expires_at);
     for (store, _) in &row.blobs {
         let _ = writeln!(text, "blob {store} pending");
@@ -105,14 +99,14 @@ pub(super) fn acceptance(row: &Row, boot: &BootNote) -> String {
         let _ = writeln!(text, "handed-to {name}");
     }
     let _ = writeln!(text, "commitment {}", HEXLOWER.encode(&row.first_commitment()));
-    boot.carry(&mut text);
+    text.push_str(&boot.carried);
     text
 }
 
 /// What is said when its keys are gone; `None` while they live.
 pub(super) fn destruction(row: &Row, boot: &BootNote) -> Option<String> {
     let end = row.end.as_ref()?;
-    let mut text = String::with_capacity(1024);
+    let mut text = String::with_capacity(2048);
     head(&mut text, "final", row, row.expires_at);
     let _ = writeln!(text, "destroyed {}\nreason {}", end.at().rfc3339(), end.reason().as_str());
     if let Some(lost) = end.lost() {
@@ -138,7 +132,7 @@ pub(super) fn destruction(row: &Row, boot: &BootNote) -> Option<String> {
     if row.revision > 0 {
         let _ = writeln!(text, "revision {}", row.revision);
     }
-    boot.carry(&mut text);
+    text.push_str(&boot.carried);
     Some(text)
 }
 
@@ -155,12 +149,6 @@ fn head(text: &mut String, state: &str, row: &Row, expires_at: Wall) {
     );
 }
 
-/// That a leaf will be in the log by then.
-pub(super) fn promise(leaf: &LeafBytes, by: Wall) -> String {
-    let leaf = data_encoding::BASE64.encode(leaf);
-    format!("dayfly/v1 promise\nleaf {leaf}\nby {}\n", by.rfc3339())
-}
-
 /// A deadline bucket's account.
 pub(super) fn closing(
     end: Wall,
@@ -173,7 +161,7 @@ pub(super) fn closing(
         "dayfly/v1 closing\nbucket {} {length}s\naccepted {accepted}\ndestroyed {destroyed}\n",
         end.rfc3339()
     );
-    boot.carry(&mut text);
+    text.push_str(&boot.carried);
     text
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -19,14 +20,16 @@ use super::journal::{Entry, Journal, Segment};
 use super::ledger::Ledger;
 use super::lockers::Lockers;
 use super::log::Log;
-use super::note::{self, Boot, BootNote, Kind};
+use super::note::{BootNote, Kind};
 use super::pen::{ED25519, Pen};
 use super::row::Row;
-use super::tree::LeafBytes;
+use super::run::{About, begin};
+use super::scribe::Scribe;
+use super::tree::{LeafBytes, TreeError};
 use super::{Access, Evidence, EvidenceError, Kept, Options, Pending};
 use crate::clock::{Clock, Now, Wall};
 use crate::disk::{StateDir, read_state, replace_state};
-use crate::entropy::{Entropy, random};
+use crate::entropy::Entropy;
 use crate::secret::{Locked, Secret};
 
 const LOG_KEY: &str = "log.key";
@@ -56,52 +59,55 @@ impl Evidence {
     ) -> Result<Self, EvidenceError> {
         let dir = options.state.take().map(Arc::new);
         let key = log_key(&*entropy, dir.as_deref(), &options)?;
-        let (now, origin) = (clock.now(), key.name().to_owned());
+        let now = clock.now();
         let mut left = Left::default();
         let mut ledger = None;
         if let Some(dir) = &dir {
-            ledger = Some(open_ledger(&entropy, dir, key.seed(), &mut left)?);
+            ledger = Some(open_ledger(&entropy, dir, key.seed().expose(), &mut left)?);
         }
         let log = match (&dir, options.access) {
             (Some(dir), Access::Public | Access::Tenants) => Log::open(key, dir.clone())?,
             _ => Log::in_memory(key)?,
         };
-        if ledger.is_some() && options.access != Access::Off {
+        if let Some(ledger) = ledger.as_ref().filter(|_| options.access != Access::Off) {
+            // An older copy of the log alone: others have seen more of it.
+            if log.size() < left.settled.max(ledger.archive.sizes(0)?.1) {
+                return Err(TreeError::Shorter.into());
+            }
             left.find_logged(&log)?;
         }
         let run = left.last_run + 1;
-        let pen = Pen::draw(&*entropy, |_| format!("{origin}/pen"))?;
-        let boot = Boot {
-            log: &log.key().verifier(),
-            pen: &pen.verifier(),
-            at: now.wall,
-            region: options.region.as_str(),
-            build: options.build,
-            limits: &options.accepted_limits,
-        };
-        let text = boot.text();
-        let signed = log.key().sign_note(&text);
-        let note = BootNote::read(&signed).ok_or(EvidenceError::LogKey)?;
+        let (at, region, build) = (now.wall, options.region, options.build);
+        let about = About { at, region, build, limits: &options.accepted_limits };
+        let begun = begin(log.key(), &options.slab, &*entropy, &about)?;
         if let Some(ledger) = &ledger {
-            ledger.archive.add_run(run, &signed)?;
+            ledger.archive.add_run(run, &begun.signed)?;
         }
-        left.runs.insert(run, Arc::new(note));
+        left.runs.insert(run, Arc::new(begun.note));
         left.settle(ledger.as_ref(), run, now)?;
         let evidence = Self {
             clock,
             entropy,
             retention: options.retention,
             access: options.access,
-            run,
-            pen: Mutex::new(Some(pen)),
+            run: AtomicU32::new(run),
+            first_run: run,
+            pen: Mutex::new(Some(begun.pen)),
+            slab: options.slab,
+            region,
+            build,
+            accepted_limits: options.accepted_limits,
             runs: RwLock::new(left.runs),
             log,
             ledger,
             kept: Mutex::new(left.kept),
+            scribe: Scribe::default(),
+            trails: Mutex::default(),
+            sealing: Mutex::default(),
             signing: tokio::sync::Mutex::default(),
             round: tokio::sync::Mutex::new(Beat { checkpoint: now.boot, sweep: None }),
         };
-        evidence.log_boot(&text, signed)?;
+        evidence.log_boot(&begun.text, begun.signed)?;
         evidence.be_alive();
         Ok(evidence)
     }
@@ -111,8 +117,7 @@ impl Evidence {
         if self.access == Access::Off {
             return Ok(());
         }
-        let blind = random::<32>(&*self.entropy)?;
-        let leaf = note::leaf(Kind::Boot, &blind, text);
+        let (leaf, blind, signed) = self.blinded(Kind::Boot, text, signed)?;
         match &self.ledger {
             Some(ledger) => ledger.archive.publish(&[(leaf, blind, signed)])?,
             None => drop(self.kept().notes.insert(leaf, (blind, signed))),
@@ -159,7 +164,7 @@ fn private_line(key: &Pen) -> Zeroizing<String> {
     let verifier = key.verifier();
     // The key itself may hold a plus: base64 has one.
     let head = verifier.splitn(3, '+').take(2).collect::<Vec<_>>().join("+");
-    let seed = Zeroizing::new([&[ED25519], &key.seed()[..]].concat());
+    let seed = Zeroizing::new([&[ED25519], &key.seed().expose()[..]].concat());
     Zeroizing::new(format!("PRIVATE+KEY+{head}+{}", BASE64.encode(&seed)))
 }
 
@@ -170,7 +175,7 @@ fn parse_key(text: &[u8]) -> Option<Pen> {
     let (kind, secret) = bytes.split_first()?;
     let mut seed = Locked::<Secret<32>>::zeroed()?;
     seed.expose_mut().copy_from_slice(secret.try_into().map(|seed: &[u8; 32]| seed).ok()?);
-    let pen = Pen::from_seed(seed, |_| name.to_owned());
+    let pen = Pen::read(seed, name).ok()?;
     let same = private_line(&pen).as_str().strip_prefix("PRIVATE+KEY+") == Some(line);
     (*kind == ED25519 && signed_note::is_key_name_valid(name) && same).then_some(pen)
 }
@@ -195,7 +200,7 @@ fn open_ledger(
     let (journal, found) = Journal::open(dir.clone())?;
     let index = hmac::Key::new(hmac::HMAC_SHA256, index.expose());
     let alive = dir.file(ALIVE)?;
-    let ledger = Ledger { journal, archive, lockers, alive, index };
+    let ledger = Ledger { journal, archive, lockers, alive, index, tags: RwLock::default() };
     for (run, note) in ledger.archive.runs()? {
         left.last_run = left.last_run.max(run);
         left.runs.extend(BootNote::read(&note).map(|note| (run, Arc::new(note))));
@@ -203,7 +208,7 @@ fn open_ledger(
     for (bucket, account) in ledger.archive.buckets()? {
         left.kept.buckets.restore(bucket, account);
     }
-    left.kept.next_line = ledger.archive.next_line()?;
+    left.kept.trails.next = ledger.archive.next_lines()?;
     left.read(&ledger, found)?;
     Ok(ledger)
 }
@@ -212,32 +217,31 @@ impl Left {
     /// The newest state of every row in the journal that is not in the archive.
     fn read(&mut self, ledger: &Ledger, segments: Vec<Segment>) -> Result<(), EvidenceError> {
         let mut by_key: HashMap<[u8; 16], Row> = HashMap::new();
-        let mut places = Vec::new();
+        let mut places: Vec<([u8; 16], u8, u64)> = Vec::new();
         for (segment, entries) in segments {
             for entry in entries {
                 match entry {
-                    Entry::Row { key, sealed } => {
-                        // What does not open was erased with its key.
-                        let Some(row) = ledger.unseal(&sealed) else { continue };
-                        let row = Row { segment, ..row };
-                        let newer = by_key.get(&key).is_none_or(|old| old.version <= row.version);
-                        if newer {
-                            by_key.insert(key, row);
+                    Entry::Rows(sealed) => {
+                        for row in ledger.unseal_block(&sealed) {
+                            let (key, row) = (row.key, Row { segment, ..row });
+                            let old = by_key.get(&key);
+                            if old.is_none_or(|old| old.version <= row.version) {
+                                by_key.insert(key, row);
+                            }
                         }
                     }
                     Entry::Leaf(leaf) => self.kept.pending.push(Pending::public(leaf, segment)),
-                    Entry::Logged { key, kind, index } => places.push((key, kind, index)),
+                    Entry::Logged { first, leaves } => {
+                        let leaves = leaves.into_iter().zip(first..);
+                        places.extend(leaves.map(|((key, kind), index)| (key, kind, index)));
+                    }
                     Entry::Settled { size } => self.settled = self.settled.max(size),
                     Entry::Line { tag, number, until, sealed } => {
-                        if number >= self.kept.next_line {
-                            self.kept.lines.push(Line { tag, number, until, sealed });
-                        }
+                        self.kept.trails.restore(segment, Line { tag, number, until, sealed });
                     }
                 }
             }
         }
-        let last = self.kept.lines.iter().map(|line| line.number + 1).max();
-        self.kept.next_line = self.kept.next_line.max(last.unwrap_or(0));
         self.logged.extend(places.iter().map(|(key, ..)| *key));
         for (key, kind, index) in places {
             let Some(row) = by_key.get_mut(&key) else { continue };
@@ -301,7 +305,7 @@ impl Left {
         let Some(ledger) = ledger else { return Ok(()) };
         let lost = KeysLost { last_seen: last_seen(ledger, now.wall), found: now.wall };
         let segment = ledger.segment();
-        let mut entries = Vec::new();
+        let mut ended = Vec::new();
         for row in self.kept.rows.values_mut() {
             row.over = Some(now.boot);
             if row.end.is_none() {
@@ -310,7 +314,7 @@ impl Left {
                 row.version += 1;
                 row.segment = segment;
                 self.kept.buckets.destroyed(row);
-                entries.push(ledger.entry(row)?);
+                ended.push(row.clone());
             }
             if row.signature.is_none() {
                 self.kept.unsigned.push_back(row.file);
@@ -318,7 +322,7 @@ impl Left {
                 self.kept.done.push(row.file);
             }
         }
-        Ok(ledger.journal.append(&entries)?)
+        ledger.write_rows(ended.iter())
     }
 }
 

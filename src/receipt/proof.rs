@@ -42,21 +42,6 @@ impl Evidence {
         self.access
     }
 
-    /// A signed promise that an acceptance's leaf will be in the log, in one line:
-    /// `<leaf> <by> <signature line's name> <key id and signature>`; `None` without a log.
-    #[must_use]
-    pub fn promise(&self, file: FileId) -> Option<String> {
-        if self.access == Access::Off {
-            return None;
-        }
-        let row = self.kept().rows.get(&file).filter(|row| row.run == self.run)?.clone();
-        let leaf = row.acceptance_leaf(&*self.boot_note(row.run)?);
-        let by = row.accepted_at.plus(MERGE_WITHIN);
-        let note = self.pen().as_ref()?.sign_note(&note::promise(&leaf, by));
-        let signature = note.lines().last()?.strip_prefix("\u{2014} ")?;
-        Some(format!("{} {} {signature}", BASE64.encode(&leaf), by.rfc3339()))
-    }
-
     /// The receipt as a signed note.
     #[must_use]
     pub fn note(&self, file: FileId, tenant: TenantId) -> Option<String> {
@@ -87,7 +72,9 @@ impl Evidence {
             return signed(&*self.boot_note(row.signed_run)?, row.signature.as_ref()?);
         }
         let text = note::acceptance(row, &*self.boot_note(row.run)?);
-        Some(self.pen().as_ref()?.sign_note(&text))
+        // A pen of another run cannot say it: the file's keys were destroyed with its own.
+        let pen = self.pen();
+        if row.run == self.run() { pen.as_ref()?.sign_note(&text) } else { None }
     }
 
     /// The receipt's place in the log: that of its final note once there is one.

@@ -1,10 +1,11 @@
 //! One file's row of evidence, and the bytes it is sealed as.
 
-use std::time::Duration;
-
 use super::Receipt;
+use super::bytes::{Reader, Writer, count};
 use super::commitment::commit;
 use super::ending::{Ending, KeysLost};
+use super::ledger::day;
+use super::lockers::Tag;
 use super::note::{self, BootNote, Kind};
 use super::tree::LeafBytes;
 use crate::clock::{Boot, Wall};
@@ -46,7 +47,14 @@ pub(super) struct Row {
     pub revision: u32,
     /// Only grows: of two rows of one file the higher one holds.
     pub version: u32,
-    /// Where its newest bytes are, and when its file died; known to this process alone.
+    // What this process alone knows.
+    /// Where it is in the archive.
+    pub key: Tag,
+    /// The leaf of its acceptance, if that was in this process.
+    pub leaf: Option<LeafBytes>,
+    /// Its newest bytes could not be written.
+    pub is_lost: bool,
+    /// Where its newest bytes are, and when its file died.
     pub segment: u32,
     pub over: Option<Boot>,
 }
@@ -116,9 +124,14 @@ impl Row {
         }
     }
 
-    /// Its bytes, to be sealed.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer(Vec::with_capacity(512));
+    /// The day whose key seals it.
+    pub fn day(&self) -> u32 {
+        day(self.end.as_ref().map_or(self.accepted_at, Ending::at))
+    }
+
+    /// Appends its bytes, to be sealed.
+    pub fn encode(&self, bytes: &mut Vec<u8>) {
+        let mut out = Writer(bytes);
         out.bytes(self.file.as_bytes());
         out.bytes(self.tenant.as_bytes());
         out.bytes(self.region.padded());
@@ -146,10 +159,9 @@ impl Row {
         } else {
             out.0.push(0);
         }
-        out.0
     }
 
-    fn encode_end(&self, end: &Ending, out: &mut Writer) {
+    fn encode_end(&self, end: &Ending, out: &mut Writer<'_>) {
         out.time(end.at());
         out.0.push(end.reason() as u8);
         out.0.push(count(end.keys().len()));
@@ -196,6 +208,9 @@ impl Row {
             signed_run: 0,
             final_index: None,
             revision: 0,
+            key: [0; 16],
+            leaf: None,
+            is_lost: false,
             segment: 0,
             over: None,
         };
@@ -237,10 +252,6 @@ impl Row {
     }
 }
 
-fn count(of: usize) -> u8 {
-    u8::try_from(of).unwrap_or(u8::MAX)
-}
-
 /// Backends that receipts name. A word that is not known to this version is told as that.
 fn word(text: &str) -> &'static str {
     ["kernel", "memory", "local", "s3"].into_iter().find(|word| *word == text).unwrap_or("other")
@@ -265,82 +276,10 @@ fn epoch(code: u64) -> Option<Epoch> {
     }
 }
 
-/// Appends values in a row's order.
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn number(&mut self, number: u64) {
-        self.bytes(&number.to_be_bytes());
-    }
-
-    /// Times are kept as they are shown, to the millisecond.
-    fn time(&mut self, at: Wall) {
-        self.number(at.since_epoch().as_millis() as u64);
-    }
-
-    fn text(&mut self, text: &str) {
-        let text = &text.as_bytes()[..text.len().min(255)];
-        self.0.push(count(text.len()));
-        self.bytes(text);
-    }
-
-    fn option(&mut self, number: Option<u64>) {
-        self.number(number.unwrap_or(u64::MAX));
-    }
-}
-
-/// Takes values off the front.
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn take(&mut self, bytes: usize) -> Option<&[u8]> {
-        let (taken, rest) = self.0.split_at_checked(bytes)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn flag(&mut self) -> Option<bool> {
-        self.byte().filter(|byte| *byte < 2).map(|byte| byte == 1)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        self.array().map(u64::from_be_bytes)
-    }
-
-    fn time(&mut self) -> Option<Wall> {
-        self.number().map(|millis| Wall::from_unix(Duration::from_millis(millis)))
-    }
-
-    fn text(&mut self) -> Option<String> {
-        let length = usize::from(self.byte()?);
-        String::from_utf8(self.take(length)?.to_vec()).ok()
-    }
-
-    fn option(&mut self) -> Option<Option<u64>> {
-        self.number().map(|number| Some(number).filter(|number| *number != u64::MAX))
-    }
-
-    fn region(&mut self) -> Option<Region> {
-        let padded: [u8; 16] = self.array()?;
-        let name = padded.split(|byte| *byte == 0).next()?;
-        std::str::from_utf8(name).ok()?.parse().ok()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn row() -> Row {
@@ -370,6 +309,9 @@ mod tests {
             final_index: None,
             revision: 2,
             version: 3,
+            key: [0; 16],
+            leaf: None,
+            is_lost: false,
             segment: 0,
             over: None,
         }
@@ -387,7 +329,8 @@ mod tests {
             ..row()
         };
         for row in [row(), live] {
-            let bytes = row.encode();
+            let mut bytes = Vec::new();
+            row.encode(&mut bytes);
             assert_eq!(Row::decode(&bytes), Some(row));
             for cut in 0..bytes.len() {
                 assert_eq!(Row::decode(&bytes[..cut]), None);

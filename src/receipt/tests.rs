@@ -23,6 +23,7 @@ struct Office {
     keys: Keys,
     clock: VirtualClock,
     home: TempDir,
+    slab: Slab,
     retention: Duration,
     access: Access,
 }
@@ -41,9 +42,9 @@ impl Office {
         let shared = Arc::new(clock.clone());
         let slab = Slab::lock().unwrap();
         let epochs = Arc::new(MemoryKeyring::new(slab.clone()));
-        let keys = Keys::new(shared, Arc::new(SystemEntropy), epochs, slab);
+        let keys = Keys::new(shared, Arc::new(SystemEntropy), epochs, slab.clone());
         let home = tempfile::tempdir().unwrap();
-        let mut office = Self { evidence: None, keys, clock, home, retention, access };
+        let mut office = Self { evidence: None, keys, clock, home, slab, retention, access };
         office.start().unwrap();
         office
     }
@@ -67,6 +68,7 @@ impl Office {
             accepted_limits: vec!["swap".to_owned()],
             state: Some(StateDir::open(dir)?),
             log_key_file: None,
+            slab: self.slab.clone(),
         };
         let clock = Arc::new(self.clock.clone());
         self.evidence = Some(Arc::new(Evidence::open(clock, Arc::new(SystemEntropy), options)?));
@@ -79,6 +81,13 @@ impl Office {
 
     /// Accepts a file; what destroys it later is given back.
     fn accept(&self, ttl: u64) -> (FileId, crate::keyring::FileKeys) {
+        let accepted = self.unwritten(ttl);
+        self.evidence().write_out();
+        accepted
+    }
+
+    /// As [`Office::accept`], but nobody was told yet.
+    fn unwritten(&self, ttl: u64) -> (FileId, crate::keyring::FileKeys) {
         let now = self.clock.now();
         let deadline = Deadline::fix(now, Duration::from_secs(ttl)).unwrap();
         let file = FileId::draw(&SystemEntropy).unwrap();
@@ -102,6 +111,7 @@ impl Office {
     fn destroy(&self, keys: &crate::keyring::FileKeys, reason: Reason) {
         let proof = self.keys.destroy(keys, reason);
         self.evidence().finish(&proof).unwrap();
+        self.evidence().write_out();
         self.evidence().answered(proof.file(), 0, Answer::Deleted);
     }
 
@@ -327,7 +337,7 @@ async fn a_late_answer_of_a_store_amends_what_was_signed() {
 async fn without_a_log_receipts_are_signed_all_the_same() {
     let mut office = Office::with(Duration::from_hours(720), Access::Off);
     let (file, keys) = office.accept(3600);
-    assert!(office.evidence().promise(file).is_none());
+    assert!(office.evidence().acknowledge(&[file], true).await.unwrap().is_empty());
     office.destroy(&keys, Reason::Deleted);
     office.minute().await;
     assert_eq!(office.evidence().proof(file, acme()), Err(NoProof::Unknown));
@@ -342,30 +352,83 @@ async fn without_a_log_receipts_are_signed_all_the_same() {
 async fn an_audit_trail_is_kept_apart_by_tenant_and_forgotten_with_its_key() {
     let mut office = Office::new();
     let other = TenantId::of("other");
-    for line in 0..5 {
-        office.evidence().note_down(acme(), format!("ours {line}").into_bytes()).unwrap();
+    let audit = |office: &Office| Audit::new(office.evidence.clone().unwrap());
+    let note = |office: &Office, tenant, action| {
+        let who = crate::policy::Who { key: "k1".to_owned(), grant: None };
+        audit(office).note(tenant, who, action, None);
+    };
+    for action in [Action::FileCreate, Action::FileRead, Action::FileShorten, Action::FileDelete] {
+        note(&office, acme(), action);
     }
-    office.evidence().note_down(other, b"theirs".to_vec()).unwrap();
     office.minute().await;
-    office.evidence().note_down(acme(), b"ours 5".to_vec()).unwrap();
+    note(&office, acme(), Action::Process);
+    note(&office, other, Action::JobCancel);
+    // Written down before it is answered, and with it what waited; then a kill.
+    note(&office, acme(), Action::TenantSuspend);
     let (file, keys) = office.accept(3600);
     office.destroy(&keys, Reason::Erased);
     let (alive, _) = office.accept(3600);
     office.start().unwrap();
-    office.evidence().note_down(acme(), b"ours 6".to_vec()).unwrap();
-    let page = office.evidence().lines(acme(), None, 4).unwrap();
-    let texts: Vec<_> = page.iter().map(|(_, line)| String::from_utf8_lossy(line)).collect();
-    assert_eq!(texts, ["ours 6", "ours 5", "ours 4", "ours 3"]);
-    let rest = office.evidence().lines(acme(), Some(page[3].0), 100).unwrap();
-    assert_eq!(rest.len(), 3);
+    note(&office, acme(), Action::TenantResume);
+    let (page, next) = audit(&office).list(acme(), None, 4).unwrap();
+    let actions = |page: &[Line]| page.iter().map(|line| line.action.as_str()).collect::<Vec<_>>();
+    let expected = ["tenant.resume", "tenant.suspend", "process.run", "file.delete"];
+    assert_eq!(actions(&page), expected);
+    let (rest, next) = audit(&office).list(acme(), next, 2).unwrap();
+    assert_eq!(actions(&rest), ["file.shorten", "file.read"]);
+    assert_eq!(actions(&audit(&office).list(acme(), next, 9).unwrap().0), ["file.create"]);
     office.evidence().forget_tenant(acme()).await.unwrap();
-    assert!(office.evidence().lines(acme(), None, 100).unwrap().is_empty());
+    assert!(audit(&office).list(acme(), None, 100).unwrap().0.is_empty());
     assert!(office.evidence().get(file, acme()).is_none());
     office.minute().await;
     office.start().unwrap();
     assert!(office.evidence().get(file, acme()).is_none());
     assert!(office.evidence().get(alive, acme()).is_none(), "it had ended when it was forgotten");
-    assert_eq!(office.evidence().lines(other, None, 9).unwrap().len(), 1);
+    assert!(audit(&office).list(acme(), None, 100).unwrap().0.is_empty());
+    assert_eq!(actions(&audit(&office).list(other, None, 9).unwrap().0), ["job.cancel"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroyed_pen_is_followed_by_another_that_says_so() {
+    let office = Office::new();
+    let (before, keys) = office.accept(3600);
+    let key = office.log_key();
+    let old = office.evidence().note(before, acme()).unwrap();
+    office.keys.condemn(crate::keyring::Suspicion::SameSalt);
+    assert!(office.evidence().note(before, acme()).is_none(), "nobody can say that it lives");
+    let (after, _alive) = office.accept(3600);
+    office.destroy(&keys, Reason::KeyLost);
+    office.minute().await;
+    let pen = |note: &str| {
+        let line = note.lines().find(|line| line.starts_with("boot|pen ")).unwrap();
+        line.to_owned()
+    };
+    let said = [before, after].map(|file| office.evidence().note(file, acme()).unwrap());
+    assert!(pen(&said[0]) == pen(&said[1]) && pen(&said[0]) != pen(&old), "another pen");
+    for file in [before, after] {
+        assert_eq!(judged(&office.proof_json(file).unwrap(), &key), Verdict::Proven);
+    }
+    assert_eq!(office.kinds(), [2, 2, 1, 0, 0], "it has a boot leaf of its own");
+    let promised = office.evidence().acknowledge(&[after], true).await.unwrap();
+    assert_eq!(promised.len(), 1);
+    assert!(office.evidence().acknowledge(&[before], true).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_come_together_are_written_together() {
+    let office = Office::new();
+    let evidence = office.evidence.clone().unwrap();
+    let asking: Vec<_> = (0..40)
+        .map(|_| {
+            let (file, _) = office.unwritten(3600);
+            let evidence = evidence.clone();
+            async move { evidence.acknowledge(&[file], true).await.unwrap().remove(0) }
+        })
+        .collect();
+    let promises = futures_util::future::join_all(asking).await;
+    let signatures: std::collections::BTreeSet<_> =
+        promises.iter().map(|promise| promise.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(signatures.len(), 2, "32 places, and the rest");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,8 @@ pub struct Slab(Arc<Mutex<Slots>>);
 
 struct Slots {
     pages: Pages,
+    /// Slots in use that are no file's.
+    aside: usize,
     fresh: u32,
     free: Vec<u32>,
 }
@@ -43,6 +45,17 @@ fn lockable() -> u64 {
 pub struct Slot {
     slab: Slab,
     index: u32,
+    aside: bool,
+}
+
+impl Slot {
+    /// A copy of the secret: zeros, once the slab was wiped.
+    #[must_use]
+    pub fn secret(&self) -> Secret<32> {
+        let mut secret = Secret::zero();
+        self.slab.read(self, &mut secret);
+        secret
+    }
 }
 
 impl Slab {
@@ -66,7 +79,7 @@ impl Slab {
             // Whole pages, whatever their size here.
             bytes -= bytes % SMALLEST_BYTES;
             if let Some(pages) = Pages::lock(bytes) {
-                let slots = Slots { pages, fresh: 0, free: Vec::new() };
+                let slots = Slots { pages, aside: 0, fresh: 0, free: Vec::new() };
                 return Ok(Self(Arc::new(Mutex::new(slots))));
             }
             bytes /= 2;
@@ -76,10 +89,21 @@ impl Slab {
 
     /// Stores a copy of `secret`; `None` when the slab is full.
     pub fn put(&self, secret: &Secret<32>) -> Option<Slot> {
+        self.claim(secret, false)
+    }
+
+    /// As [`Slab::put`], for a secret of the process itself: it is not counted among those in use,
+    /// and wiped with them.
+    pub fn put_aside(&self, secret: &Secret<32>) -> Option<Slot> {
+        self.claim(secret, true)
+    }
+
+    fn claim(&self, secret: &Secret<32>, aside: bool) -> Option<Slot> {
         let mut slots = self.slots();
         let index = slots.claim()?;
         slots.slot(index).copy_from_slice(secret.expose());
-        Some(Slot { slab: self.clone(), index })
+        slots.aside += usize::from(aside);
+        Some(Slot { slab: self.clone(), index, aside })
     }
 
     pub fn read(&self, slot: &Slot, out: &mut Secret<32>) {
@@ -91,11 +115,11 @@ impl Slab {
         self.slots().pages.kind()
     }
 
-    /// Slots in use.
+    /// Slots in use, those that were put aside left out.
     #[must_use]
     pub fn used(&self) -> usize {
         let slots = self.slots();
-        slots.fresh as usize - slots.free.len()
+        slots.fresh as usize - slots.free.len() - slots.aside
     }
 
     /// Slots in all.
@@ -121,6 +145,7 @@ impl Drop for Slot {
         let mut slots = self.slab.slots();
         slots.slot(self.index).zeroize();
         slots.free.push(self.index);
+        slots.aside -= usize::from(self.aside);
     }
 }
 
@@ -172,6 +197,17 @@ mod tests {
         assert_eq!(slab.used(), 1);
         slab.read(&two, &mut out);
         assert_eq!(out.expose(), &[2; 32]);
+    }
+
+    #[test]
+    fn what_was_put_aside_is_wiped_with_the_others_and_not_counted() {
+        let slab = Slab::lock_at_most(256 << 10).unwrap();
+        let (aside, _counted) = (slab.put_aside(&secret(1)).unwrap(), slab.put(&secret(2)));
+        assert_eq!((slab.used(), aside.secret().expose()), (1, &[1; 32]));
+        slab.wipe();
+        assert!(aside.secret().is_zero());
+        drop(aside);
+        assert_eq!(slab.used(), 1);
     }
 
     #[test]

@@ -231,6 +231,23 @@ impl<F> Jobs<F> {
         theirs.filter(|job| !job.board.state().is_final()).cloned().collect()
     }
 
+    /// Forgets every job of a tenant. Those that have not ended are asked to: whoever looks after
+    /// them holds them to their end.
+    pub fn forget_all_of(&self, tenant: TenantId) {
+        let mut rows = self.rows();
+        let theirs = rows.by_tenant.get(&tenant).into_iter();
+        let theirs: Vec<_> = theirs.flat_map(|theirs| theirs.jobs.values().cloned()).collect();
+        for job in theirs {
+            job.stop.ask(Wish::Cancel);
+            rows.forget(job.id);
+        }
+    }
+
+    /// Forgets one job.
+    pub fn forget(&self, id: JobId) {
+        self.rows().forget(id);
+    }
+
     /// Takes no job any more, and asks every one to end.
     pub fn close(&self) {
         let mut rows = self.rows();

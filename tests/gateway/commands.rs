@@ -69,6 +69,34 @@ fn programs_are_spoken_to_in_json() {
 }
 
 #[test]
+fn a_receipt_is_shown_and_can_be_verified() {
+    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let state = format!("\"{}\"", home.path().join("state").display());
+    let start = || Setup::new().set("state", "dir", &state).start();
+    let mut gateway = start();
+    let id = gateway.client().upload("", b"x");
+    let key = gateway.anonymous().get("/log/key").expect(200).body;
+    let live = shell(&gateway).status(0, &["receipt", &id]).stdout;
+    assert!(live.starts_with(&id) && live.contains("live  until "), "{live}");
+    gateway.client().delete(format!("/v1/files/{id}")).expect(200);
+    gateway.signal(rustix::process::Signal::TERM);
+    gateway.ends_well();
+    let gateway = start();
+    let shell = shell(&gateway);
+    let words = shell.status(0, &["receipt", &id]).stdout;
+    assert!(words.contains("final  destroyed ") && words.contains("deleted"), "{words}");
+    let document = json(&shell.status(0, &["receipt", "--json", &id]).stdout);
+    assert_eq!((&document["id"], &document["state"]), (&id.as_str().into(), &"final".into()));
+    shell.write("key", &key);
+    for (kind, status) in [("--note", 3), ("--proof", 0)] {
+        shell.write("paper", &shell.run(&["receipt", kind, &id]).bytes);
+        shell.status(status, &["verify", "--log-key", "key", "paper"]);
+    }
+    shell.status(1, &["receipt", "file_nothing"]);
+    shell.status(2, &["receipt", "--note", "--proof", &id]);
+}
+
+#[test]
 fn stdin_is_taken_and_steps_are_run() {
     let gateway = TestGateway::start();
     let shell = shell(&gateway);

@@ -14,6 +14,7 @@ use tlog_tiles::{Hash, HashReader, record_hash, stored_hashes, tree_hash};
 use crate::harness::{Client, Setup, TestGateway, eventually, is_long_tier, noise, run, skip};
 
 mod crash;
+mod forged;
 
 /// A state folder that outlives its gateways.
 pub struct State {
@@ -87,9 +88,14 @@ impl Log {
                 leaves.push(entry[2..].to_vec());
             }
         }
-        let log = Self { size, root, leaves };
+        let log = Self { size, root, ..Self::of(leaves) };
         assert_eq!(log.root_at(size), root, "the checkpoint is over these leaves");
         log
+    }
+
+    /// A log of these leaves.
+    pub fn of(leaves: Vec<Vec<u8>>) -> Self {
+        Self { size: leaves.len() as u64, root: Hash([0; 32]), leaves }
     }
 
     /// The root that the first `size` of these leaves have.
@@ -351,21 +357,51 @@ fn an_acceptance_is_promised_to_the_log_and_found_there() {
     let promise = made.header("dayfly-promise").unwrap().to_owned();
     let id = made.text("id");
     let shown = gateway.client().get(format!("/v1/receipts/{id}")).expect(200);
-    assert_eq!(shown.header("dayfly-promise"), Some(promise.as_str()), "the same, asked again");
-    let [leaf, by, name, signature] = promise.split(' ').collect::<Vec<_>>()[..] else {
-        panic!("{promise}")
-    };
+    let again = shown.header("dayfly-promise").unwrap();
     // The key that signed it is in the boot note, which every receipt carries.
     let receipt = note(&gateway.client(), &id);
     let pen = receipt.lines().find_map(|line| line.strip_prefix("boot|pen ")).unwrap();
-    let verifier = signed_note::StandardVerifier::new(pen).unwrap();
-    let text = format!("dayfly/v1 promise\nleaf {leaf}\nby {by}\n\n\u{2014} {name} {signature}\n");
-    let parsed = signed_note::Note::from_bytes(text.as_bytes()).unwrap();
-    parsed.verify(&signed_note::VerifierList::new(vec![Box::new(verifier)])).unwrap();
-    let leaf = BASE64.decode(leaf.as_bytes()).unwrap();
+    let leaf = promised(&promise, pen);
+    assert_eq!(promised(again, pen), leaf, "the same leaf, asked again");
+    // Those who come together are promised together: each of them all the same.
+    let client = gateway.client();
+    let together: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        let uploads: Vec<_> =
+            (0..16).map(|_| scope.spawn(|| client.post("/v1/files", b"y"))).collect();
+        let answers = uploads.into_iter().map(|upload| upload.join().unwrap().expect(201));
+        answers.map(|made| promised(made.header("dayfly-promise").unwrap(), pen)).collect()
+    });
     let gateway = restarted(&state, gateway);
     let log = Log::read(&gateway.client());
-    assert_eq!(log.leaves.iter().filter(|there| **there == leaf).count(), 1);
+    for leaf in together.iter().chain([&leaf]) {
+        assert_eq!(log.leaves.iter().filter(|there| *there == leaf).count(), 1);
+    }
+}
+
+/// The leaf of a promise, which must be signed by that pen: its way leads to the signed root.
+fn promised(promise: &str, pen: &str) -> Vec<u8> {
+    use sha2::{Digest, Sha256};
+    let [leaf, blind, place, path, by, name, signature] =
+        promise.split(' ').collect::<Vec<_>>()[..]
+    else {
+        panic!("{promise}")
+    };
+    let bytes = |text: &str| BASE64.decode(text.as_bytes()).unwrap();
+    let leaf = bytes(leaf);
+    let mut node = Sha256::digest([&[0][..], &bytes(blind), &leaf].concat());
+    let mut place: usize = place.parse().unwrap();
+    for other in path.split(',').map(bytes) {
+        let (left, right) =
+            if place & 1 == 0 { (&node[..], &other[..]) } else { (&other[..], &node[..]) };
+        node = Sha256::digest([&[1][..], left, right].concat());
+        place >>= 1;
+    }
+    let root = BASE64.encode(&node);
+    let text = format!("dayfly/v1 promise\nroot {root}\nby {by}\n\n\u{2014} {name} {signature}\n");
+    let verifier = signed_note::StandardVerifier::new(pen).unwrap();
+    let parsed = signed_note::Note::from_bytes(text.as_bytes()).unwrap();
+    parsed.verify(&signed_note::VerifierList::new(vec![Box::new(verifier)])).unwrap();
+    leaf
 }
 
 #[test]

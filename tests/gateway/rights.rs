@@ -136,10 +136,12 @@ fn an_erasure_can_take_the_evidence_along() {
         owner.get(format!("/v1/receipts/{id}")).problem(404, "not-found");
         client.download(id).problem(404, "not-found");
     }
-    let trail = owner.get("/v1/audit").expect(200).json();
-    let lines = trail["audit"].as_array().unwrap();
-    assert_eq!(lines.len(), 1, "only that it was done: {trail}");
-    assert_eq!(lines[0]["action"], "tenant.erase");
+    // Written when the old trail is gone.
+    let trail = eventually("it is said that it was done", || {
+        let trail = owner.get("/v1/audit").expect(200).json();
+        (trail["audit"][0]["action"] == "tenant.erase").then_some(trail)
+    });
+    assert_eq!(trail["audit"].as_array().unwrap().len(), 1, "and nothing else: {trail}");
 }
 
 #[test]
@@ -332,4 +334,51 @@ fn chunked_reader(owner: &Client) -> (Wire, crate::harness::Head, Vec<u8>) {
     let head = wire.head();
     assert_eq!(head.status, 200);
     (wire, head, Vec::new())
+}
+
+#[test]
+fn a_restart_lifts_no_suspension_and_forgets_no_trail() {
+    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let state = format!("\"{}\"", home.path().join("state").display());
+    let start = || Setup::new().set("state", "dir", &state).start();
+    let mut gateway = start();
+    gateway.client().upload("", b"before");
+    suspend(&gateway);
+    // The first time a kill, then an end in order.
+    for kill in [true, false] {
+        if kill {
+            gateway.kill();
+        } else {
+            gateway.signal(rustix::process::Signal::TERM);
+            gateway.ends_well();
+        }
+        gateway = start();
+        gateway.client().post("/v1/files", b"x").problem(403, "suspended");
+        gateway.client_of("other").upload("", b"others go on");
+    }
+    resume(&gateway);
+    gateway.client().upload("", b"after");
+    gateway.signal(rustix::process::Signal::TERM);
+    gateway.ends_well();
+    let gateway = start();
+    gateway.client().upload("", b"and again");
+    let trail = gateway.client_of("auditor").get("/v1/audit").expect(200).json();
+    let lines = trail["audit"].as_array().unwrap();
+    let actions: Vec<&str> =
+        lines.iter().rev().map(|one| one["action"].as_str().unwrap()).collect();
+    let expected = ["file.create", "tenant.suspend", "tenant.resume", "file.create", "file.create"];
+    assert_eq!(actions, expected);
+}
+
+#[test]
+fn an_erasure_takes_the_records_of_jobs_along() {
+    let gateway = TestGateway::start();
+    let (client, owner) = (gateway.client(), gateway.client_of("owner"));
+    let job = client.post("/v1/files?steps=checksum", b"x").expect(201).text("job");
+    let theirs = gateway.client_of("other").post("/v1/files?steps=checksum", b"x").expect(201);
+    owner.delete(DATA).expect(200);
+    client.get(format!("/v1/jobs/{job}")).problem(404, "not-found");
+    assert_eq!(client.get("/v1/jobs").expect(200).json()["jobs"], serde_json::json!([]));
+    let theirs = theirs.text("job");
+    gateway.client_of("other").get(format!("/v1/jobs/{theirs}")).expect(200);
 }

@@ -30,8 +30,8 @@ async fn what_was_sealed_before_the_end_is_not_published_after_it() {
             assert!(house.pipeline.erase(tenant()).await.is_empty(), "it was not accepted yet");
             assert_eq!(house.keys.files_alive(), 0, "its key is gone all the same");
         } else {
-            house.pipeline.suspend(tenant());
-            house.pipeline.lift(tenant());
+            house.pipeline.suspend(tenant()).unwrap();
+            house.pipeline.lift(tenant()).unwrap();
         }
         assert_eq!(house.pipeline.publish(sealed).err(), Some(error));
         house.is_empty().await;

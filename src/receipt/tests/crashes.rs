@@ -6,6 +6,7 @@
 )]
 
 use super::*;
+use crate::receipt::commitment::commit;
 use crate::receipt::tree::Tree;
 
 /// The tree in a state folder, as far as it goes.
@@ -52,7 +53,7 @@ async fn after_a_crash_lost_keys_have_receipts_and_others_keep_theirs() {
     let (early, _) = office.accept(3600);
     office.minute().await;
     let (alive, _) = office.accept(7200);
-    office.evidence().hand_over(alive, "tika");
+    office.evidence().hand(alive, &["tika".to_owned()]);
     office.destroy(&keys, Reason::Deleted);
     let seen = office.clock.now().wall;
     office.clock.advance(Duration::from_secs(1000));
@@ -219,6 +220,17 @@ async fn a_log_that_is_not_the_signed_one_is_refused() {
         std::fs::write(dir.join("checkpoint"), note.replace("\n10\n", "\n9\n")).unwrap();
     });
     assert!(matches!(forged, EvidenceError::Checkpoint), "{forged}");
+    let older = office.home.path().join("older");
+    copy(&whole, &older);
+    office.start_in(&whole).unwrap();
+    office.minute().await;
+    office.evidence = None;
+    let rolled_back = refused(&mut office, &|dir| {
+        for name in ["tree", "checkpoint"] {
+            std::fs::copy(older.join(name), dir.join(name)).unwrap();
+        }
+    });
+    assert!(matches!(rolled_back, EvidenceError::Tree(TreeError::Shorter)), "{rolled_back}");
     let foreign = refused(&mut office, &|dir| std::fs::remove_file(dir.join("log.key")).unwrap());
     assert!(matches!(foreign, EvidenceError::Foreign), "{foreign}");
 }
@@ -231,7 +243,7 @@ async fn long_lives_do_not_keep_the_journal() {
     let first = ledger.segment();
     for _ in 0..12 {
         // A segment's worth of what is soon over.
-        let entry = journal::Entry::Row { key: [0; 16], sealed: vec![0; 34 << 20] };
+        let entry = journal::Entry::Rows(vec![0; 34 << 20]);
         ledger.journal.append(&[entry]).unwrap();
         office.minute().await;
     }
