@@ -28,8 +28,9 @@ pub enum SealError {
 impl From<SealError> for BodyError {
     fn from(error: SealError) -> Self {
         match error {
-            SealError::Cipher(CipherError::Full) => Self::Overloaded,
-            SealError::Entropy(_) | SealError::Cipher(CipherError::Failed) => Self::Cut,
+            // Without a salt the request is refused; as everywhere else, for the moment.
+            SealError::Cipher(CipherError::Full) | SealError::Entropy(_) => Self::Overloaded,
+            SealError::Cipher(CipherError::Failed) => Self::Cut,
         }
     }
 }
