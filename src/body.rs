@@ -69,7 +69,7 @@ pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send
 pub struct Pool {
     budget: Budget,
     size: usize,
-    /// All zero, from end to end.
+    /// Nothing in them but zeroes and ciphertext.
     idle: Mutex<Vec<Box<[u8]>>>,
 }
 
@@ -97,7 +97,7 @@ impl Pool {
         let capacity = if pooled { self.size } else { capacity };
         let permit = self.budget.acquire(capacity, clock).await?;
         let bytes = if pooled { self.reuse() } else { zeroes(capacity) };
-        Ok(Buffer { bytes, len: 0, permit, home: self.clone() })
+        Ok(Buffer { bytes, len: 0, sealed: false, permit, home: self.clone() })
     }
 
     /// The size of the largest buffer, bytes.
@@ -116,7 +116,7 @@ impl Pool {
         idle.unwrap_or_else(|| zeroes(self.size))
     }
 
-    /// Takes back a buffer that was wiped.
+    /// Takes back a buffer without plaintext.
     fn give_back(&self, bytes: Box<[u8]>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes.len() == self.size && idle.len() < IDLE_BUFFERS {
@@ -130,11 +130,14 @@ fn zeroes(bytes: usize) -> Box<[u8]> {
     vec![0; bytes].into_boxed_slice()
 }
 
-/// Bytes with the permit that pays for them. Wiped, and given back, when dropped.
+/// Bytes with the permit that pays for them. Wiped, unless they are sealed, and given back when
+/// dropped.
 pub struct Buffer {
-    /// Zero from `len` on, so that nothing has to be cleared before it is filled.
+    /// No plaintext from `len` on, so that nothing has to be cleared before it is filled.
     bytes: Box<[u8]>,
     len: usize,
+    /// Nothing but ciphertext in it: to wipe that would only cost time.
+    sealed: bool,
     permit: Permit,
     home: Arc<Pool>,
 }
@@ -174,7 +177,8 @@ impl Buffer {
         taken
     }
 
-    /// Sets the length; new bytes are zero. Never beyond the capacity.
+    /// Sets the length. New bytes are there to be written over: nothing is to be read from them.
+    /// Never beyond the capacity.
     pub fn resize(&mut self, len: usize) {
         assert!(len <= self.bytes.len(), "a buffer never outgrows its permit");
         if len < self.len {
@@ -183,12 +187,19 @@ impl Buffer {
         self.len = len;
     }
 
+    /// Says that what it holds is ciphertext, and stays so: only a sealer can know.
+    pub const fn is_sealed(&mut self) {
+        self.sealed = true;
+    }
+
     /// Gives back the room that stayed empty, for a buffer that will be kept.
     pub fn shrink(&mut self) {
         if self.room() > 0 {
             let kept = self.as_slice().into();
             let mut old = std::mem::replace(&mut self.bytes, kept);
-            wipe(&mut old[..self.len]);
+            if !self.sealed {
+                wipe(&mut old[..self.len]);
+            }
             self.home.give_back(old);
             self.permit.shrink_to(self.len);
         }
@@ -216,8 +227,10 @@ fn wipe(bytes: &mut [u8]) {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // Only what was filled: wiping it all would touch pages never used.
-        wipe(&mut self.bytes[..self.len]);
+        if !self.sealed {
+            // Only what was filled: wiping it all would touch pages never used.
+            wipe(&mut self.bytes[..self.len]);
+        }
         self.home.give_back(std::mem::take(&mut self.bytes));
     }
 }
@@ -240,6 +253,22 @@ mod tests {
         again.resize(4096);
         assert_eq!(again.as_slice().as_ptr(), place, "reused");
         assert!(again.as_slice().iter().all(|byte| *byte == 0));
+    }
+
+    #[tokio::test]
+    async fn plaintext_is_wiped_whatever_its_buffer_held_before() {
+        let pool = Pool::new(Budget::of(1 << 20), 4096);
+        let mut buffer = pool.take(4096, &SystemClock).await.unwrap();
+        buffer.append(&[7; 4096]);
+        buffer.is_sealed();
+        drop(buffer);
+        let mut again = pool.take(4096, &SystemClock).await.unwrap();
+        assert_eq!(again.len(), 0);
+        again.append(&[9; 2000]);
+        drop(again);
+        let mut last = pool.take(4096, &SystemClock).await.unwrap();
+        last.resize(4096);
+        assert!(last.as_slice()[..2000].iter().all(|byte| *byte == 0), "plaintext is left");
     }
 
     #[tokio::test]

@@ -37,6 +37,9 @@ pub enum StoreError {
     /// The blob is not there.
     #[error("the store does not hold this blob")]
     Missing,
+    /// The process or the machine is short of descriptors or memory for a moment.
+    #[error("the machine has nothing to spare at the moment")]
+    Short,
     /// The store failed; trying again may help.
     #[error("the store failed")]
     Failed,
@@ -49,6 +52,7 @@ impl From<StoreError> for BodyError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full => Self::StorageFull,
+            StoreError::Short => Self::Overloaded,
             StoreError::Missing | StoreError::Failed => Self::Storage,
             StoreError::Unfit => Self::Unfit,
         }

@@ -26,7 +26,7 @@ pub struct Target {
 /// The path under which an upload can be read.
 pub type Stored = String;
 
-struct Connection {
+pub struct Connection {
     stream: BufReader<TcpStream>,
     target: Target,
 }
@@ -35,13 +35,21 @@ struct Answer {
     status: u16,
     length: u64,
     chunked: bool,
+    retry_after: bool,
+}
+
+/// How an upload that may be refused went.
+pub struct Attempt {
+    pub status: u16,
+    pub retry_after: bool,
+    pub stored: Option<Stored>,
 }
 
 /// The bytes that are sent: no compressor or clever file system makes them smaller.
-struct Pattern(Vec<u8>);
+pub struct Pattern(Vec<u8>);
 
 impl Pattern {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let words = (0..BLOCK / 8).flat_map(|_| {
             state ^= state << 13;
@@ -61,7 +69,7 @@ impl Pattern {
 }
 
 impl Connection {
-    fn open(target: &Target) -> Result<Self> {
+    pub fn open(target: &Target) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&target.addr, SILENCE)?;
         stream.set_read_timeout(Some(SILENCE))?;
         stream.set_write_timeout(Some(SILENCE))?;
@@ -108,7 +116,7 @@ impl Connection {
     }
 
     /// Reads a file; each block goes to `see` with its offset.
-    fn download(
+    pub fn download(
         &mut self,
         path: &str,
         see: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
@@ -129,7 +137,24 @@ impl Connection {
         Ok(read)
     }
 
-    fn delete(&mut self, path: &str) -> Result<()> {
+    /// An upload that may be refused: its status, and where it can be read if it was taken.
+    pub fn attempt(&mut self, len: u64, pattern: &Pattern) -> Result<Attempt> {
+        let path = format!("{}a?ttl=4m", self.target.prefix);
+        let head = self.head("PUT", &path, Some(len));
+        let mut sent = self.stream.get_mut().write_all(head.as_bytes());
+        let mut at = 0;
+        while sent.is_ok() && at < len {
+            let block = pattern.from(at, len);
+            sent = self.stream.get_mut().write_all(block);
+            at += block.len() as u64;
+        }
+        let answer = self.answer().context("no answer to an upload")?;
+        let body: serde_json::Value = serde_json::from_str(&self.short_body(&answer)?)?;
+        let stored = body["id"].as_str().map(|id| format!("/v1/files/{id}"));
+        Ok(Attempt { status: answer.status, retry_after: answer.retry_after, stored })
+    }
+
+    pub fn delete(&mut self, path: &str) -> Result<()> {
         let head = self.head("DELETE", path, None);
         self.stream.get_mut().write_all(head.as_bytes())?;
         let answer = self.answer()?;
@@ -149,13 +174,14 @@ impl Connection {
         let status = self.line()?;
         let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.context("no HTTP answer")?;
-        let mut answer = Answer { status, length: 0, chunked: false };
+        let mut answer = Answer { status, length: 0, chunked: false, retry_after: false };
         loop {
             let line = self.line()?.to_ascii_lowercase();
             let Some((name, value)) = line.split_once(':') else { return Ok(answer) };
             match (name, value.trim()) {
                 ("content-length", value) => answer.length = value.parse()?,
                 ("transfer-encoding", "chunked") => answer.chunked = true,
+                ("retry-after", _) => answer.retry_after = true,
                 _ => {}
             }
         }

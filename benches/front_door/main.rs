@@ -11,6 +11,7 @@
 )]
 
 mod load;
+mod overload;
 mod report;
 mod server;
 
@@ -24,11 +25,15 @@ use report::{Run, Scenario};
 use server::Server;
 
 const HELP: &str = "\
-front_door [--quick] [--only nginx|dayfly | --proof [--before FILE]]
-           [--pairs N] [--dir DIR] [--dayfly FILE]
+front_door [--quick] [--only nginx|dayfly | --proof [--before FILE] | --overload]
+           [--large | --flat | --pick WORDS] [--pairs N] [--dir DIR] [--dayfly FILE]
 
   --quick        small bodies, two pairs: shows that everything runs, measures little
   --only NAME    one server alone
+  --large        one body of 2 GiB, and sixteen of 1 GiB
+  --flat         the same bytes over 1, 4, 16 and 64 connections
+  --pick WORDS   the scenarios whose name holds these words
+  --overload     ten times the load in a small memory, then 2 000 slow clients; Dayfly alone
   --proof        the price of proof: receipts in memory without a log, beside a log and a state folder
   --before FILE  with --proof: another build for the first column
   --pairs N      how often each scenario runs on each server, at most 50 (5)
@@ -39,10 +44,22 @@ front_door [--quick] [--only nginx|dayfly | --proof [--before FILE]]
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 const MIB: u64 = 1 << 20;
 
+/// Which scenarios are run.
+#[derive(Clone, Copy)]
+enum Set {
+    Usual,
+    Large,
+    Flat,
+    Proof,
+}
+
 struct Options {
     quick: bool,
     only: Option<String>,
     proof: bool,
+    overload: bool,
+    set: Set,
+    pick: Option<String>,
     before: Option<PathBuf>,
     pairs: usize,
     dir: PathBuf,
@@ -56,6 +73,9 @@ impl Options {
             quick: false,
             only: None,
             proof: false,
+            overload: false,
+            set: Set::Usual,
+            pick: None,
             before: None,
             pairs: 0,
             dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
@@ -67,7 +87,11 @@ impl Options {
             match word.as_str() {
                 "--quick" => options.quick = true,
                 "--only" => options.only = Some(value()?),
-                "--proof" => options.proof = true,
+                "--proof" => (options.proof, options.set) = (true, Set::Proof),
+                "--overload" => options.overload = true,
+                "--large" => options.set = Set::Large,
+                "--flat" => options.set = Set::Flat,
+                "--pick" => options.pick = Some(value()?),
                 "--before" => options.before = Some(value()?.into()),
                 "--pairs" => options.pairs = value()?.parse().context("--pairs wants a number")?,
                 "--dir" => options.dir = value()?.into(),
@@ -90,26 +114,46 @@ impl Options {
     }
 }
 
-fn scenarios(quick: bool, proof: bool) -> Vec<Scenario> {
-    if proof {
-        let each = if quick { 50 } else { 1500 };
-        return vec![
-            Scenario::small("4 KiB uploads, 32 connections", 32, each, 4096),
-            Scenario::churn("4 KiB uploaded and deleted, 32 connections", 32, each, 4096),
-        ];
-    }
+fn scenarios(options: &Options) -> Vec<Scenario> {
+    let quick = options.quick;
     let (large, many, read, small) = if quick {
         (64 * MIB, 16 * MIB, 32 * MIB, 20)
     } else {
         (1024 * MIB, 256 * MIB, 256 * MIB, 200)
     };
-    vec![
-        Scenario::upload("upload, 1 at once", 1, large),
-        Scenario::upload("upload, 16 at once", 16, many),
-        Scenario::download("download, 1 at once", 1, read),
-        Scenario::download("download, 8 at once", 8, read),
-        Scenario::small("4 KiB uploads, 32 connections", 32, small, 4096),
-    ]
+    let mut all = match options.set {
+        Set::Proof => {
+            let each = if quick { 50 } else { 1500 };
+            vec![
+                Scenario::small("4 KiB uploads, 32 connections", 32, each, 4096),
+                Scenario::churn("4 KiB uploaded and deleted, 32 connections", 32, each, 4096),
+            ]
+        }
+        Set::Large => vec![
+            Scenario::upload("upload, one body", 1, 2 * large),
+            Scenario::upload("upload, 16 large bodies", 16, 4 * many),
+        ],
+        Set::Flat => vec![
+            Scenario::upload("upload, 1 at once", 1, 8 * many),
+            Scenario::upload("upload, 4 at once", 4, 2 * many),
+            Scenario::upload("upload, 16 at once", 16, many / 2),
+            Scenario::upload("upload, 64 at once", 64, many / 8),
+            Scenario::download("download, 1 at once", 1, 8 * many),
+            Scenario::download("download, 64 at once", 64, many / 8),
+        ],
+        Set::Usual => vec![
+            Scenario::upload("upload, 1 at once", 1, large),
+            Scenario::upload("upload, 16 at once", 16, many),
+            Scenario::download("download, 1 at once", 1, 4 * read),
+            Scenario::download("download, 8 at once", 8, read),
+            Scenario::small("4 KiB uploads, 32 connections", 32, small, 4096),
+            Scenario::churned("4 KiB uploads after deletes, 32 connections", 32, small, 4096),
+        ],
+    };
+    if let Some(words) = &options.pick {
+        all.retain(|scenario| scenario.name().contains(words.as_str()));
+    }
+    all
 }
 
 /// Runs one scenario on one server: only the middle is measured.
@@ -117,10 +161,18 @@ fn measure(server: &Server, scenario: &Scenario) -> Result<Run> {
     let target = server.target();
     let stored = match scenario {
         Scenario::Download { bytes, .. } => upload_many(&target, 1, *bytes)?,
+        Scenario::Small { connections, each, bytes, churned: true, .. } => {
+            let gone = upload_each(&target, *connections, *each, *bytes)?;
+            server.forget(&target, gone.iter())?;
+            Vec::new()
+        }
         _ => Vec::new(),
     };
-    // What earlier runs left for the disk to write is not this run's burden.
-    rustix::fs::sync();
+    // What earlier runs left for the disk to write is not this run's burden. (Deletes that are to
+    // be felt were a moment ago: no sync between.)
+    if !matches!(scenario, Scenario::Small { churned: true, .. }) {
+        rustix::fs::sync();
+    }
     let before = server.begin_measure();
     let start = Instant::now();
     let made = match scenario {
@@ -139,8 +191,11 @@ fn measure(server: &Server, scenario: &Scenario) -> Result<Run> {
     };
     let wall = start.elapsed();
     let (cpu, rss) = server.end_measure(before);
+    if let (Scenario::Small { bytes, .. }, Some(path)) = (scenario, made.last()) {
+        load::compare(&target, path, *bytes)?;
+    }
     server.forget(&target, stored.iter().chain(&made))?;
-    Ok(Run { wall, cpu, rss })
+    Ok(Run { wall, cpu, rss, over_idle: rss.saturating_sub(server.idle_rss()) })
 }
 
 /// Shows once, unmeasured, that each server gives back exactly what it was sent.
@@ -156,6 +211,9 @@ fn main() -> Result<()> {
         println!("{HELP}");
         return Ok(());
     };
+    if options.overload {
+        return overload::run(&options.dir, &options.dayfly, options.quick);
+    }
     let mut servers = Vec::new();
     if options.proof {
         let before = options.before.as_ref().unwrap_or(&options.dayfly);
@@ -175,7 +233,7 @@ fn main() -> Result<()> {
     }
     let (start, mut late) = (Instant::now(), false);
     let mut results = Vec::new();
-    for scenario in scenarios(options.quick, options.proof) {
+    for scenario in scenarios(&options) {
         let mut runs = vec![Vec::new(); servers.len()];
         for _ in 0..options.pairs {
             late = late || start.elapsed() > LIMIT;

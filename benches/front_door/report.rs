@@ -9,8 +9,9 @@ pub enum Scenario {
     Upload { name: &'static str, connections: usize, bytes: u64 },
     /// The same file on each connection.
     Download { name: &'static str, connections: usize, bytes: u64 },
-    /// Small bodies, one after the other on each connection.
-    Small { name: &'static str, connections: usize, each: usize, bytes: u64 },
+    /// Small bodies, one after the other on each connection; `churned` where as many were deleted
+    /// just before.
+    Small { name: &'static str, connections: usize, each: usize, bytes: u64, churned: bool },
     /// As [`Scenario::Small`], each deleted before the next.
     Churn { name: &'static str, connections: usize, each: usize, bytes: u64 },
 }
@@ -25,7 +26,11 @@ impl Scenario {
     }
 
     pub fn small(name: &'static str, connections: usize, each: usize, bytes: u64) -> Self {
-        Self::Small { name, connections, each, bytes }
+        Self::Small { name, connections, each, bytes, churned: false }
+    }
+
+    pub fn churned(name: &'static str, connections: usize, each: usize, bytes: u64) -> Self {
+        Self::Small { name, connections, each, bytes, churned: true }
     }
 
     pub fn churn(name: &'static str, connections: usize, each: usize, bytes: u64) -> Self {
@@ -59,6 +64,8 @@ pub struct Run {
     pub wall: Duration,
     pub cpu: Duration,
     pub rss: u64,
+    /// Of that, what the server did not have before its first request.
+    pub over_idle: u64,
 }
 
 /// Medians for each server, and the second over the first where there are two.
@@ -73,7 +80,11 @@ pub fn table(names: &[&str], results: &[(Scenario, Vec<Vec<Run>>)]) -> String {
         row(&mut text, "wall, s", runs, wall);
         row(&mut text, &format!("{unit}/s"), runs, |run| amount / wall(run));
         row(&mut text, "server CPU, s", runs, |run| run.cpu.as_secs_f64());
+        if unit == "MiB" {
+            row(&mut text, "CPU, s/GiB", runs, |run| run.cpu.as_secs_f64() / amount * 1024.0);
+        }
         row(&mut text, "peak RSS, MiB", runs, |run| run.rss as f64 / f64::from(1 << 20));
+        row(&mut text, "over idle, MiB", runs, |run| run.over_idle as f64 / f64::from(1 << 20));
         text.push('\n');
     }
     text

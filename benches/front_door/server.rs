@@ -28,6 +28,7 @@ pub struct Server {
     child: Child,
     addr: SocketAddr,
     dir: TempDir,
+    idle_rss: u64,
 }
 
 /// CPU ticks used by a server and all its processes before a measurement.
@@ -56,12 +57,13 @@ impl Server {
         command.arg("-c").arg(dir.path().join("nginx.conf"));
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.spawn().context("nginx cannot be started: is it installed?")?;
-        let server = Self { name: "nginx", is_dayfly: false, child, addr, dir };
+        let mut server = Self { name: "nginx", is_dayfly: false, child, addr, dir, idle_rss: 0 };
         let start = Instant::now();
         while TcpStream::connect(addr).is_err() {
             ensure!(start.elapsed() < PATIENCE, "nginx does not listen");
             thread::sleep(Duration::from_millis(20));
         }
+        server.idle_rss = server.peak();
         Ok(server)
     }
 
@@ -79,9 +81,19 @@ impl Server {
         } else {
             "[retention]\nlog = \"off\"\n".to_owned()
         };
+        Self::with(name, dir, program, &proof)
+    }
+
+    /// A gateway that keeps no receipts of what is gone, with other limits.
+    pub fn limited(under: &Path, program: &Path, limits: &str) -> Result<Self> {
+        let sections = format!("[retention]\nlog = \"off\"\nreceipts = \"0s\"\n[limits]\n{limits}");
+        Self::with("dayfly", folder(under)?, program, &sections)
+    }
+
+    fn with(name: &'static str, dir: TempDir, program: &Path, sections: &str) -> Result<Self> {
         let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(SECRET));
         let settings = format!(
-            "region = \"local\"\n{proof}\
+            "region = \"local\"\n{sections}\
              [listen]\npublic = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
              [log]\nlevel = \"warn\"\n\
              [vault]\nstore = \"local\"\nkeyring = \"memory\"\n\
@@ -99,8 +111,9 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let child = command.spawn().context("dayfly cannot be started")?;
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { name, is_dayfly: true, child, addr: unknown, dir };
+        let mut server = Self { name, is_dayfly: true, child, addr: unknown, dir, idle_rss: 0 };
         server.addr = server.ready_line().with_context(|| server.complaint())?;
+        server.idle_rss = server.peak();
         Ok(server)
     }
 
@@ -168,8 +181,16 @@ impl Server {
     pub fn end_measure(&self, before: Before) -> (Duration, u64) {
         let ticks = self.ticks().saturating_sub(before.0);
         let per_second = rustix::param::clock_ticks_per_second();
-        let peaks = self.processes().into_iter().filter_map(peak_rss);
-        (Duration::from_millis(ticks * 1000 / per_second), peaks.sum())
+        (Duration::from_millis(ticks * 1000 / per_second), self.peak())
+    }
+
+    /// Resident memory before the first request, bytes.
+    pub fn idle_rss(&self) -> u64 {
+        self.idle_rss
+    }
+
+    fn peak(&self) -> u64 {
+        self.processes().into_iter().filter_map(peak_rss).sum()
     }
 
     fn ticks(&self) -> u64 {

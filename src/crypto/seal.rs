@@ -28,8 +28,9 @@ pub enum SealError {
 impl From<SealError> for BodyError {
     fn from(error: SealError) -> Self {
         match error {
-            SealError::Cipher(CipherError::Full) => Self::Overloaded,
-            SealError::Entropy(_) | SealError::Cipher(CipherError::Failed) => Self::Cut,
+            // Without a salt the request is refused; as everywhere else, for the moment.
+            SealError::Cipher(CipherError::Full) | SealError::Entropy(_) => Self::Overloaded,
+            SealError::Cipher(CipherError::Failed) => Self::Cut,
         }
     }
 }
@@ -249,8 +250,9 @@ impl OpenRun {
     }
 
     /// A full run, with more to follow.
-    pub(super) fn close(self) -> SealedRun {
+    pub(super) fn close(mut self) -> SealedRun {
         assert_eq!(self.pending(), 0, "plaintext never leaves");
+        self.buffer.is_sealed();
         SealedRun { sealed: self.buffer, end: None }
     }
 
@@ -259,6 +261,7 @@ impl OpenRun {
         let sealed = self.seal_chunk(&mut sealer);
         wipe_cipher_stack();
         sealed?;
+        self.buffer.is_sealed();
         Ok(SealedRun { sealed: self.buffer, end: Some(sealer.end()) })
     }
 }

@@ -87,6 +87,9 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> SealStream<S> {
     /// Waits for the next frame, if the one before is used up.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         while self.frame.is_empty() && !self.input_ended {
+            // Even empty it holds on to the buffer it was read into, and who reads the next one
+            // could not use that again: it would take, and later wipe, another.
+            self.frame = Bytes::new();
             match ready!(Pin::new(&mut self.input).poll_next(cx)) {
                 Some(frame) => self.frame = frame?,
                 None => self.input_ended = true,

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::io::Errno;
 
 use super::pack::{self, Packs, Stretch};
 use super::{Answer, BlobId, BlobWriter, Store, StoreError, Usage};
@@ -47,10 +48,13 @@ struct Shelf {
 }
 
 /// A write that takes longer than this waited for the disk: the kernel holds writers back when too
-/// much of what they wrote is still on its way there.
-const SLOW_WRITE: Duration = Duration::from_millis(20);
+/// much of what they wrote is still on its way there. Much longer than the scheduler keeps a thread
+/// waiting behind a crowd of others, which looks the same from here and must not count.
+const SLOW_WRITE: Duration = Duration::from_millis(60);
 /// For how long writes then expect to wait.
 const SLOW_FOR: Duration = Duration::from_secs(1);
+/// A write that takes less than this has not waited: the disk is not slow, or no more.
+const QUICK_WRITE: Duration = Duration::from_millis(5);
 
 /// Whether writes go straight to the page cache, or wait for the disk.
 struct Tide {
@@ -59,19 +63,24 @@ struct Tide {
 }
 
 impl Tide {
-    /// Writes; aside from the runtime's other tasks if it will probably take its time.
+    /// Writes; aside from the runtime's other tasks if it will probably take its time. (To step
+    /// aside costs a wake-up of another thread each time: as much as the write, where it is quick.)
     fn write(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let began = self.clock.now().boot;
-        let slow = self.slow_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_slow = slow.is_some_and(|until| began < until);
-        drop(slow);
+        let is_slow = self.slow_until().is_some_and(|until| began < until);
         let written = if is_slow { blocking(write) } else { write() };
         let now = self.clock.now().boot;
-        if now.since(began) > SLOW_WRITE {
-            let mut slow = self.slow_until.lock().unwrap_or_else(PoisonError::into_inner);
-            *slow = Some(now.plus(SLOW_FOR));
+        let took = now.since(began);
+        if took > SLOW_WRITE {
+            *self.slow_until() = Some(now.plus(SLOW_FOR));
+        } else if is_slow && took < QUICK_WRITE {
+            *self.slow_until() = None;
         }
         written
+    }
+
+    fn slow_until(&self) -> std::sync::MutexGuard<'_, Option<Boot>> {
+        self.slow_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -256,11 +265,53 @@ impl Drop for Writer {
 }
 
 fn classify(error: &io::Error) -> StoreError {
+    // Neither is the store's fault, nor there to stay: no 500 for everybody who uploads just now.
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN];
+    if Errno::from_io_error(error).is_some_and(|errno| short.contains(&errno)) {
+        return StoreError::Short;
+    }
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             StoreError::Full
         }
         io::ErrorKind::UnexpectedEof => StoreError::Missing,
         _ => StoreError::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{VirtualClock, Wall};
+
+    #[test]
+    fn only_a_disk_that_keeps_writers_waiting_counts_as_slow() {
+        let clock = VirtualClock::at(Wall::from_unix(Duration::from_secs(1_800_000_000)));
+        let tide = Tide { clock: Arc::new(clock.clone()), slow_until: Mutex::new(None) };
+        let slow_after = |millis| {
+            let write = || {
+                clock.advance(Duration::from_millis(millis));
+                Ok(())
+            };
+            tide.write(write).unwrap();
+            tide.slow_until().is_some()
+        };
+        assert!(!slow_after(1) && !slow_after(30), "a thread that waited for its turn");
+        assert!(slow_after(200));
+        assert!(slow_after(10), "still held back");
+        assert!(!slow_after(1), "no more");
+    }
+
+    #[test]
+    fn a_machine_out_of_descriptors_is_busy_and_not_broken() {
+        for (errno, means) in [
+            (Errno::MFILE, StoreError::Short),
+            (Errno::NFILE, StoreError::Short),
+            (Errno::NOMEM, StoreError::Short),
+            (Errno::NOSPC, StoreError::Full),
+            (Errno::IO, StoreError::Failed),
+        ] {
+            assert_eq!(classify(&errno.into()), means);
+        }
     }
 }

@@ -159,7 +159,7 @@ async fn two_equal_salts_in_a_row_destroy_every_key_and_seal_nothing() {
     entropy.0.store(true, std::sync::atomic::Ordering::SeqCst);
     // The file's own salt is the first of its kind, its record's the second.
     let refused = house.seal(house.region, &text(1000)).await.err();
-    assert_eq!(refused, Some(BodyError::Cut));
+    assert_eq!(refused, Some(BodyError::Overloaded));
     assert_eq!(house.open(&before, 0..1000).await, Err(BodyError::Gone));
     assert!(house.vault.record(&before).is_err());
     assert_eq!((house.keys.generation(), house.keys.epochs_held().all()), (1, 0));

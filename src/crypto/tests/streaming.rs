@@ -165,3 +165,25 @@ fn a_record_opens_whole_and_also_chunk_by_chunk_in_bulk() {
         assert_eq!(case.open(&stored).unwrap(), plaintext);
     }
 }
+
+#[tokio::test]
+async fn a_frame_is_let_go_of_before_the_next_is_asked_for() {
+    struct Tracked(Arc<()>);
+    impl AsRef<[u8]> for Tracked {
+        fn as_ref(&self) -> &[u8] {
+            &[7; 1000]
+        }
+    }
+    let held = Arc::new(());
+    let frames = (0..3).map(|_| {
+        // Who reads into the same memory again must be its only holder here.
+        assert_eq!(Arc::strong_count(&held), 1, "an earlier frame is still held");
+        Ok(Bytes::from_owner(Tracked(held.clone())))
+    });
+    let sealer = Case::vault_page().sealer(Implementation::BULK, &SystemEntropy);
+    let pool = Pool::new(Budget::of(1 << 20), RUN_BYTES);
+    let input = stream::iter(frames);
+    let sealing = SealStream::new(sealer, input, pool, Arc::new(SystemClock), Some(3000));
+    let runs: Vec<_> = sealing.collect().await;
+    assert!(runs.len() == 1 && runs[0].is_ok());
+}
