@@ -188,7 +188,7 @@ impl Buffer {
     }
 
     /// Says that what it holds is ciphertext, and stays so: only a sealer can know.
-    pub const fn is_sealed(&mut self) {
+    pub const fn mark_sealed(&mut self) {
         self.sealed = true;
     }
 
@@ -260,7 +260,7 @@ mod tests {
         let pool = Pool::new(Budget::of(1 << 20), 4096);
         let mut buffer = pool.take(4096, &SystemClock).await.unwrap();
         buffer.append(&[7; 4096]);
-        buffer.is_sealed();
+        buffer.mark_sealed();
         drop(buffer);
         let mut again = pool.take(4096, &SystemClock).await.unwrap();
         assert_eq!(again.len(), 0);

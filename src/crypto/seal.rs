@@ -252,7 +252,7 @@ impl OpenRun {
     /// A full run, with more to follow.
     pub(super) fn close(mut self) -> SealedRun {
         assert_eq!(self.pending(), 0, "plaintext never leaves");
-        self.buffer.is_sealed();
+        self.buffer.mark_sealed();
         SealedRun { sealed: self.buffer, end: None }
     }
 
@@ -261,7 +261,7 @@ impl OpenRun {
         let sealed = self.seal_chunk(&mut sealer);
         wipe_cipher_stack();
         sealed?;
-        self.buffer.is_sealed();
+        self.buffer.mark_sealed();
         Ok(SealedRun { sealed: self.buffer, end: Some(sealer.end()) })
     }
 }

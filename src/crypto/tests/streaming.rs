@@ -168,7 +168,9 @@ fn a_record_opens_whole_and_also_chunk_by_chunk_in_bulk() {
 
 #[tokio::test]
 async fn a_frame_is_let_go_of_before_the_next_is_asked_for() {
-    struct Tracked(Arc<()>);
+    struct Tracked {
+        _held: Arc<()>,
+    }
     impl AsRef<[u8]> for Tracked {
         fn as_ref(&self) -> &[u8] {
             &[7; 1000]
@@ -178,7 +180,7 @@ async fn a_frame_is_let_go_of_before_the_next_is_asked_for() {
     let frames = (0..3).map(|_| {
         // Who reads into the same memory again must be its only holder here.
         assert_eq!(Arc::strong_count(&held), 1, "an earlier frame is still held");
-        Ok(Bytes::from_owner(Tracked(held.clone())))
+        Ok(Bytes::from_owner(Tracked { _held: held.clone() }))
     });
     let sealer = Case::vault_page().sealer(Implementation::BULK, &SystemEntropy);
     let pool = Pool::new(Budget::of(1 << 20), RUN_BYTES);
