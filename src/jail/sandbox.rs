@@ -226,6 +226,36 @@ mod tests {
         assert_eq!(broken.finished(), None);
     }
 
+    /// The zygote has no environment, no rights and namespaces of its own, so that nothing a
+    /// program tries would show that one of these is missing.
+    #[test]
+    fn walls_that_stand_behind_others_are_asked_for_too() {
+        let bubblewrap = Bubblewrap(PathBuf::from("/usr/bin/bwrap"));
+        for proc in [Proc::Nothing, Proc::Own] {
+            let command = ["/usr/bin/true".to_owned()];
+            let sandbox = bubblewrap.sandbox(&command, &[], proc, ProgramLimits::default());
+            let arguments = sandbox.unwrap().arguments;
+            let words: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
+            let has = |asked: &[&str]| {
+                words
+                    .windows(asked.len())
+                    .any(|some| some.iter().zip(asked).all(|(a, b)| *a == b.as_bytes()))
+            };
+            for asked in [
+                &["--unshare-all"][..],
+                &["--die-with-parent"],
+                &["--new-session"],
+                &["--clearenv"],
+                &["--cap-drop", "ALL"],
+                &["--seccomp", "4"],
+                &["--remount-ro", "/"],
+            ] {
+                assert!(has(asked), "{asked:?}");
+            }
+            assert!(!has(&["--share-net"]), "no network but its own");
+        }
+    }
+
     #[test]
     fn an_end_is_only_one_if_it_is_told() {
         assert_eq!(exit_code(b"{ \"child-pid\": 7 }\n{ \"exit-code\": 0 }\n"), Some(0));

@@ -1,6 +1,6 @@
 //! The worker's side of a document step: one request, one document, one answer, and its end.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
@@ -16,9 +16,12 @@ pub(super) struct Answer {
     pub bytes: Vec<u8>,
 }
 
-/// Room for a document, touched while the worker still waits for one: most fit, and for a longer
-/// one it grows.
+/// Room for a document; for a longer one it grows.
 const FIRST_ROOM: usize = 1 << 20;
+
+/// What a worker touches while it still waits: the first pages of a document and of what becomes of
+/// it need not be asked of the kernel one by one when they are wanted.
+const WARM: usize = 3 << 20;
 
 /// The worker's own main. It runs on the first thread, whose stack grows to the limit it was
 /// given: a recursion that overflows it ends this process and nothing else.
@@ -29,13 +32,25 @@ pub fn worker_main() -> ExitCode {
     }
     // A panic's message may quote the document.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut room = vec![1; FIRST_ROOM + 1];
-    room.clear();
+    warm_up();
+    let room = Vec::with_capacity(FIRST_ROOM + 1);
     let answer = catch_unwind(AssertUnwindSafe(|| work(room))).unwrap_or(Err(Fault::Damaged));
     match write_answer(&mut Pipe, &answer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Fills the heap with pages that are there. Nothing is given back from here on: this process is
+/// used once.
+fn warm_up() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: settings of the allocator alone, before there is a second thread.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 20);
+    }
+    drop(std::hint::black_box(vec![1_u8; WARM]));
 }
 
 /// `document` is empty: room for what is to be read.
@@ -105,8 +120,11 @@ pub(super) fn write_frame(out: &mut impl Write, kind: Kind, payload: &[u8]) -> i
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let mut head = [kind as u8, 0, 0, 0, 0];
     head[1..].copy_from_slice(&length.to_le_bytes());
-    out.write_all(&head)?;
-    out.write_all(payload)
+    // In one go, so that whoever reads is woken once.
+    let both = [IoSlice::new(&head), IoSlice::new(payload)];
+    let written = out.write_vectored(&both)?;
+    out.write_all(&head[written.min(head.len())..])?;
+    out.write_all(&payload[written.saturating_sub(head.len())..])
 }
 
 /// The worker's two pipes, unbuffered: the standard handles copy, and scan for line ends.
@@ -121,6 +139,10 @@ impl Read for Pipe {
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(rustix::io::write(rustix::stdio::stdout(), bytes)?)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::writev(rustix::stdio::stdout(), pieces)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

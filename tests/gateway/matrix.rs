@@ -1,5 +1,5 @@
-//! Regions: every way in, for every tenant, into every region. Decided as the policy says, explained
-//! the same, and of what is denied nothing is read that did not have to be.
+//! Regions: every way in, for every tenant, into every region. Decided as the policy says, and
+//! explained the same; of what is denied nothing is read that did not have to be.
 //!
 //! A way in is a row of [`WAYS`]; a new one belongs there.
 

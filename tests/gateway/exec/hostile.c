@@ -94,10 +94,15 @@ int main(int count, char **words) {
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     say("allocate", memory == MAP_FAILED ? -1 : 0);
     char piece[1 << 16] = {1};
-    long filled = 0, fd = open("/tmp/full", O_CREAT | O_WRONLY, 0600);
+    /* More files than one: a limit on each is not one on all. */
+    long filled = 0;
     signal(SIGXFSZ, SIG_IGN);
-    while (fd >= 0 && filled < (1l << 30) && write(fd, piece, sizeof piece) > 0)
-        filled += sizeof piece;
+    for (char name[] = "/tmp/full-0"; name[10] < '4'; name[10]++) {
+        int fd = open(name, O_CREAT | O_WRONLY, 0600);
+        while (fd >= 0 && filled < (1l << 30) && write(fd, piece, sizeof piece) > 0)
+            filled += sizeof piece;
+        close(fd);
+    }
     printf("filled %ld\n", filled);
 
     int children = 0;
@@ -115,7 +120,7 @@ int main(int count, char **words) {
     for (int each = 0; each < 4096; each++) descriptors += fcntl(each, F_GETFD) >= 0;
     struct rlimit core;
     getrlimit(RLIMIT_CORE, &core);
-    /* Besides those opened above: 0, 1 and 2, and the file that was filled. */
+    /* 0, 1 and 2, and what was opened above and not closed. */
     printf("variables %d\ndescriptors %d\ncore %ld\n", variables, descriptors,
            (long)core.rlim_max);
     struct __user_cap_header_struct who = {_LINUX_CAPABILITY_VERSION_3, 0};
