@@ -12,12 +12,16 @@ use crate::clock::Clock;
 use crate::metrics;
 use crate::table::Reservation;
 
+mod attended;
+mod checksum;
 mod digest;
 mod media;
 mod multipart;
 mod name;
 mod pace;
 
+pub use attended::{Attended, Sum};
+pub use checksum::{ALGORITHMS, Checksum, ChecksumError, Summer};
 pub use digest::{Algorithm, Digester, Expected, HeaderError};
 pub use media::{declared_type, media_type};
 pub use multipart::{Part, Parts, boundary};

@@ -21,12 +21,13 @@ use crate::receipt::{Evidence, EvidenceError, NoProof, Proof, Receipt};
 use crate::shred::Shredder;
 use crate::table::{
     Census, Claim, ClaimError, Claims, Ended, Jobs, LiveFile, Nursery, Quotas, Standings,
-    Suspended, Table,
+    Suspended, Table, Uploads,
 };
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::{Record, Vault};
 
 mod jobs;
+mod resume;
 mod rights;
 mod run;
 mod sweep;
@@ -34,6 +35,7 @@ mod turns;
 mod upload;
 
 pub use jobs::{Order, RECORD_BYTES};
+pub use resume::{Added, AnyUpload, Asked, Check, Chunk, Finished, UploadError};
 pub use rights::{Describe, TenantEvent, TenantHook};
 pub use run::{Ran, Run};
 pub use upload::{Sealed, Upload};
@@ -139,6 +141,7 @@ pub struct Pipeline {
     pub(crate) egress: Egress,
     jobs: Arc<Jobs<PipelineError>>,
     crew: jobs::Crew,
+    uploads: Arc<Uploads<resume::Arriving>>,
     turns: turns::Turns,
     pub(crate) machine: Arc<dyn Machine>,
     beat: sweep::Beat,
@@ -193,6 +196,7 @@ impl Pipeline {
             egress: parts.egress,
             jobs: Arc::new(Jobs::new(parts.jobs)),
             crew: jobs::Crew::default(),
+            uploads: Arc::default(),
             turns: turns::Turns::new(parts.workers),
             min_rate: parts.min_rate,
             runs: parts.runs,
@@ -371,9 +375,11 @@ impl Pipeline {
         self.table.census(self.clock.now())
     }
 
-    /// Completes once no blob waits to be released, and no broken write has left anything.
+    /// Completes once no blob waits to be released, no broken write has left anything, and nobody
+    /// writes to an upload.
     pub async fn cleaned(&self) {
-        while self.shredder.pending() > 0 || self.vault.unsettled() > 0 {
+        while self.shredder.pending() > 0 || self.vault.unsettled() > 0 || !self.uploads.is_quiet()
+        {
             self.clock.sleep(Duration::from_millis(5)).await;
         }
     }

@@ -25,6 +25,7 @@ mod jobs;
 mod nursery;
 mod quota;
 mod standing;
+mod uploads;
 
 pub use claims::{CONFIRM_WITHIN, CONTINUE_WITHIN, Claim, ClaimError, Claims};
 pub use connections::{
@@ -39,6 +40,7 @@ pub use jobs::{Job, Jobs, KEPT_AFTER, NoJob, Stop, Wish};
 pub use nursery::{Closed, Nursery};
 pub use quota::{Quotas, Reservation};
 pub use standing::{Ended, Era, Standings, Suspended};
+pub use uploads::{Face, Held, NotNow, Progress, Purpose, Seen, Upload, UploadParts, Uploads};
 
 /// Which of the vault's two places holds a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,9 +26,11 @@ use crate::store::{
 };
 use crate::table::{Origin, Place, Segment};
 
+mod note;
 mod record;
 mod salts;
 mod token;
+pub use note::Note;
 pub use record::{Digests, Record};
 use salts::Salts;
 

@@ -14,7 +14,7 @@ use super::guard::{json, stopping};
 use super::query::{Query, downloads, ttl};
 use super::replay::{self, Attempt};
 use super::segment::Segment;
-use super::{Gate, Problem, disposition, receipts};
+use super::{Gate, Problem, disposition, partial, receipts};
 use crate::clock::within;
 use crate::intake::{Algorithm, Digester, Expected, Parts, boundary, clean, declared_type};
 use crate::job::JobId;
@@ -47,6 +47,8 @@ const PARAMETERS: [&str; 5] = ["name", "ttl", "region", "downloads", "steps"];
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition safe"),
         ("Want-Repr-Digest" = Option<String>, Header, description = "RFC 9530; sha-256, sha-512"),
         ("Repr-Digest" = Option<String>, Header, description = "Checked, else nothing is kept"),
+        ("Upload-Complete" = Option<String>, Header, description = "`?0` or `?1`: the upload can be \
+            resumed at the `Location` of a 104 or 201 (draft-ietf-httpbis-resumable-upload)"),
     ),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
@@ -107,14 +109,14 @@ pub(super) async fn put_unnamed(
 }
 
 /// What is asked of one upload, apart from its bytes.
-struct Wish {
-    terms: Terms,
-    name: Option<String>,
-    downloads: Option<u64>,
+pub(super) struct Wish {
+    pub terms: Terms,
+    pub name: Option<String>,
+    pub downloads: Option<u64>,
     declared: Option<u64>,
     boundary: Option<String>,
     /// What a job is to do with it.
-    recipe: Option<Recipe>,
+    pub recipe: Option<Recipe>,
 }
 
 async fn take(
@@ -135,6 +137,9 @@ async fn take(
     if wish.recipe.is_some() {
         gate.pipeline.has_room_for_jobs(tenant)?;
     }
+    if request.method() == Method::POST && partial::complete(request.headers()).is_some() {
+        return resumable(gate, caller, wish, digester, request).await;
+    }
     let attempt = replay::attempt(gate, caller, &request)?;
     let _turn = gate.pipeline.admit(declared).await?;
     match (attempt, wish.boundary.clone()) {
@@ -154,6 +159,25 @@ async fn take(
         }
         (attempt, None) => one(gate, caller, wish, request, digester, attempt).await,
     }
+}
+
+/// A request that says whether the upload ends with it can be resumed.
+async fn resumable(
+    gate: &Arc<Gate>,
+    caller: &Caller,
+    wish: Wish,
+    digester: Digester,
+    request: Request,
+) -> Result<Response, Problem> {
+    if wish.boundary.is_some() {
+        let detail = "A resumable upload is one file: its body is the file.";
+        return Err(Problem::because(Slug::BadRequest, detail));
+    }
+    if request.headers().contains_key("idempotency-key") {
+        // What makes it safe to go on is the upload's own address.
+        return Err(Slug::IdempotencyUnsupported.into());
+    }
+    partial::create(gate, caller, wish, digester, request).await
 }
 
 /// Reads query and headers, and asks the policy.
@@ -192,7 +216,7 @@ fn wish(caller: &Caller, request: &Request, path_name: Option<String>) -> Result
 
 /// The steps a job is to run on the upload, and their names. The `+` between them is a blank once
 /// the query is decoded.
-fn recipe(caller: &Caller, steps: &str) -> Result<(Recipe, Vec<String>), Problem> {
+pub(super) fn recipe(caller: &Caller, steps: &str) -> Result<(Recipe, Vec<String>), Problem> {
     let steps = caller.rules.steps.parse(&steps.replace([' ', ','], "+"))?;
     let names = steps.names().map(str::to_owned).collect();
     Ok((Recipe::new(steps, Vec::new(), None)?, names))
@@ -329,7 +353,7 @@ async fn several(
 
 /// Starts the job that was asked for along with the upload, on all of its files. If that cannot be,
 /// nothing is kept of the upload either.
-fn start(
+pub(super) fn start(
     gate: &Gate,
     caller: &Caller,
     terms: &Terms,
@@ -352,7 +376,7 @@ fn start(
 }
 
 /// Files were made: that is in the trail, and what a grant allowed for them is spent.
-fn noted(
+pub(super) fn noted(
     gate: &Gate,
     caller: &Caller,
     files: &[Arc<LiveFile>],

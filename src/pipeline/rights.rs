@@ -70,6 +70,7 @@ impl Pipeline {
     /// Nothing is destroyed by it but what was only half there; false if it was so already.
     pub fn suspend(&self, tenant: TenantId) -> bool {
         let first = self.standings.suspend(tenant);
+        self.end_uploads(tenant, Reason::Cancelled);
         self.hooks.tell(tenant, TenantEvent::Suspended);
         first
     }
@@ -87,10 +88,11 @@ impl Pipeline {
     pub async fn erase(&self, tenant: TenantId) -> Vec<FileId> {
         // First nobody in flight may get any further; then what is there can be counted.
         self.standings.erase(tenant);
+        // An upload has a receipt from its beginning on.
+        let mut erased = self.end_uploads(tenant, Reason::Erased);
         for keys in self.nursery.of(tenant) {
             self.keys.destroy(&keys, Reason::Erased);
         }
-        let mut erased = Vec::new();
         for batch in self.table.of(tenant).chunks(BATCH) {
             for file in batch {
                 let receipt = self.shredder.shred(file, Reason::Erased);

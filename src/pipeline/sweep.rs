@@ -95,6 +95,7 @@ impl Pipeline {
     pub async fn sweep(&self) {
         self.end_keys().await;
         self.jobs.sweep(self.clock.now());
+        self.sweep_uploads();
         // Asked first: what is condemned from here on is buried by the next sweep.
         let generation = self.keys.generation();
         if self.beat.buried.swap(generation, Ordering::SeqCst) != generation {
@@ -169,6 +170,7 @@ impl Pipeline {
 
     /// Destroys every key of this process, and lets none be made: the last act before it exits.
     pub fn forget_all(&self) {
+        self.close_uploads();
         for keys in self.nursery.close() {
             self.keys.destroy(&keys, Reason::Shutdown);
         }
