@@ -26,6 +26,7 @@ use crate::table::{
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::{Record, Vault};
 
+mod growing;
 mod jobs;
 mod resume;
 mod rights;
@@ -34,6 +35,7 @@ mod sweep;
 mod turns;
 mod upload;
 
+pub use growing::{Claimed, Growing};
 pub use jobs::{Order, RECORD_BYTES};
 pub use resume::{Added, AnyUpload, Asked, Check, Chunk, Finished, UploadError};
 pub use rights::{Describe, TenantEvent, TenantHook};
@@ -278,7 +280,12 @@ impl Pipeline {
     /// # Errors
     /// When its keys are gone.
     pub fn shorten(&self, file: &LiveFile, ttl: Duration) -> Result<(), PipelineError> {
-        let due = file.origin.keys.shorten(self.clock.now(), ttl).map_err(|_| BodyError::Gone)?;
+        let now = self.clock.now();
+        let due = file.origin.keys.shorten(now, ttl).map_err(|_| BodyError::Gone)?;
+        for part in &file.parts {
+            // A part whose keys are gone already ends no later.
+            let _ = part.origin.keys.shorten(now, ttl);
+        }
         self.table.reschedule(file.id);
         self.evidence.shorten(file.id, due.expires_at());
         Ok(())
@@ -324,7 +331,7 @@ impl Pipeline {
         };
         let token = claim.as_ref().map(Claim::token);
         let bytes = range.end - range.start;
-        let plain = self.vault.open(&file.origin, &file.segments, range);
+        let plain = self.vault.open_file(file, range);
         let this = self.clone();
         let when_ended = Box::new(move |file: &Arc<LiveFile>, _whole| this.after_delivery(file));
         let whose = (file.clone(), era);

@@ -51,7 +51,8 @@ pub enum Place {
     Store,
 }
 
-/// One sealed segment of a file, as its record lists it (VAULT.md).
+/// One sealed segment of a file, as its record lists it (VAULT.md). The list's order is the file's;
+/// an index only tells segments of one file apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {
     pub role: Role,
@@ -82,6 +83,12 @@ pub struct Origin {
     pub deadline: Deadline,
 }
 
+/// Segments of another file that were joined into this one, with the keys they are sealed under.
+pub struct Part {
+    pub origin: Origin,
+    pub segments: Vec<Segment>,
+}
+
 /// A file whose keys exist.
 pub struct LiveFile {
     pub id: FileId,
@@ -90,6 +97,8 @@ pub struct LiveFile {
     pub created: Now,
     /// Its name and type, sealed; a run has none.
     pub record: Option<SealedRecord>,
+    /// What was joined, in order: its bytes come before the file's own.
+    pub parts: Vec<Part>,
     pub segments: Vec<Segment>,
     /// A strong, random entity tag, quotes included.
     pub etag: String,
@@ -107,7 +116,13 @@ impl LiveFile {
     /// Plaintext bytes in all.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.plain_bytes).sum()
+        self.pieces().flat_map(|(_, segments)| segments).map(|segment| segment.plain_bytes).sum()
+    }
+
+    /// All segments in order, with what each is sealed under.
+    pub fn pieces(&self) -> impl Iterator<Item = (&Origin, &[Segment])> {
+        let parts = self.parts.iter().map(|part| (&part.origin, &part.segments[..]));
+        parts.chain(std::iter::once((&self.origin, &self.segments[..])))
     }
 
     /// The moment it ends; the moment it was sealed for if it is over already.
@@ -325,7 +340,8 @@ impl Rows {
         let (boot, wall) = ((due.boot(), file.id), (due.expires_at(), file.id));
         self.by_boot.insert(boot);
         self.by_wall.insert(wall);
-        if !file.origin.keys.ends_with_bucket() {
+        // The keys of parts may be of other buckets than the file's own.
+        if !file.parts.is_empty() || !file.origin.keys.ends_with_bucket() {
             self.alone_by_boot.insert(boot);
             self.alone_by_wall.insert(wall);
         }

@@ -89,7 +89,7 @@ impl Algorithm {
 }
 
 /// Hashes a body in as many ways as were asked for, often none.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Digester {
     sha256: Option<Context>,
     sha512: Option<Context>,

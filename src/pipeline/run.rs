@@ -166,6 +166,7 @@ impl Pipeline {
             origin,
             created: now,
             record: None,
+            parts: Vec::new(),
             segments,
             etag: String::new(),
             rent,

@@ -136,7 +136,9 @@ impl Pipeline {
         loop {
             let alone = self.table.due_alone(now, BATCH * 8);
             for file in &alone {
-                self.keys.destroy(&file.origin.keys, Reason::Expired);
+                for (origin, _) in file.pieces() {
+                    self.keys.destroy(&origin.keys, Reason::Expired);
+                }
             }
             // Reported afterwards: whoever else looks meanwhile gets them too, and does not pass
             // before they are gone.
