@@ -100,6 +100,10 @@ impl Shredder {
         let proofs: Vec<_> = parts.chain([proof.clone()]).collect();
         self.table.remove(file.id);
         file.cut.fire();
+        for proof in proofs.iter().filter(|proof| proof.file() != file.id) {
+            // A part may have a receipt of its own.
+            let _ = self.evidence.finish(proof);
+        }
         let receipt = self.evidence.finish(&proof);
         if !file.released.swap(true, Ordering::AcqRel) {
             metrics::count_by(metrics::FILES_DESTROYED, "reason", proof.reason().as_str());
@@ -107,7 +111,7 @@ impl Shredder {
                 let lag = self.clock.now().boot.since(due.boot());
                 metrics::observe(metrics::DESTROY_LAG, lag.as_secs_f64());
             }
-            let segments = file.pieces().zip(&proofs);
+            let segments = file.holdings().zip(&proofs);
             let segments = segments.flat_map(|((_, listed), proof)| {
                 listed.iter().map(move |segment| (segment, proof))
             });
@@ -128,12 +132,24 @@ impl Shredder {
     /// Destroys the keys of a file that never became one, and has its committed blobs released;
     /// an unfinished blob goes with its writer.
     pub fn discard(&self, keys: &FileKeys, reason: Reason, blobs: &[(Place, BlobId)]) {
-        let proof = self.keys.destroy(keys, reason);
+        let proof = {
+            let _in_order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+            let proof = self.keys.destroy(keys, reason);
+            // One that was accepted early has a receipt.
+            let _ = self.evidence.finish(&proof);
+            proof
+        };
         metrics::count_by(metrics::FILES_DESTROYED, "reason", proof.reason().as_str());
         for (index, (place, blob)) in blobs.iter().enumerate() {
             let leave = Leave::Destroyed { proof: proof.clone(), of: proof.file(), index };
             self.leave(leave, *place, *blob);
         }
+    }
+
+    /// Destroys the keys of a file that is not complete, now; whoever has its bytes finds out.
+    pub fn end(&self, keys: &FileKeys, reason: Reason) -> Option<Receipt> {
+        let _in_order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.evidence.finish(&self.keys.destroy(keys, reason))
     }
 
     /// Has a segment's bytes released that never entered a record. Whoever calls this has forgotten

@@ -40,7 +40,9 @@ pub use jobs::{Job, Jobs, KEPT_AFTER, NoJob, Stop, Wish};
 pub use nursery::{Closed, Nursery};
 pub use quota::{Quotas, Reservation};
 pub use standing::{Ended, Era, Standings, Suspended};
-pub use uploads::{Face, Held, NotNow, Progress, Purpose, Seen, Upload, UploadParts, Uploads};
+pub use uploads::{
+    Face, Held, NotNow, Progress, Purpose, Standpoint, Upload, UploadParts, Uploads,
+};
 
 /// Which of the vault's two places holds a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +101,8 @@ pub struct LiveFile {
     pub record: Option<SealedRecord>,
     /// What was joined, in order: its bytes come before the file's own.
     pub parts: Vec<Part>,
+    /// In which order parts come, where it is not each once.
+    pub order: Vec<u32>,
     pub segments: Vec<Segment>,
     /// A strong, random entity tag, quotes included.
     pub etag: String,
@@ -119,8 +123,16 @@ impl LiveFile {
         self.pieces().flat_map(|(_, segments)| segments).map(|segment| segment.plain_bytes).sum()
     }
 
-    /// All segments in order, with what each is sealed under.
+    /// All segments in the order of their bytes, with what each is sealed under. A part that was
+    /// joined twice is there twice.
     pub fn pieces(&self) -> impl Iterator<Item = (&Origin, &[Segment])> {
+        let parts = places(&self.order, self.parts.len()).filter_map(|place| self.parts.get(place));
+        let parts = parts.map(|part| (&part.origin, &part.segments[..]));
+        parts.chain(std::iter::once((&self.origin, &self.segments[..])))
+    }
+
+    /// All segments it has, each once.
+    pub fn holdings(&self) -> impl Iterator<Item = (&Origin, &[Segment])> {
         let parts = self.parts.iter().map(|part| (&part.origin, &part.segments[..]));
         parts.chain(std::iter::once((&self.origin, &self.segments[..])))
     }
@@ -130,6 +142,12 @@ impl LiveFile {
     pub fn expires_at(&self) -> Wall {
         self.origin.keys.deadline().unwrap_or(self.origin.deadline).expires_at()
     }
+}
+
+/// The places of `count` parts in the order their bytes come: each once, if none is said.
+pub fn places(order: &[u32], count: usize) -> impl Iterator<Item = usize> + '_ {
+    let once = if order.is_empty() { 0..count } else { 0..0 };
+    once.chain(order.iter().map(|place| *place as usize))
 }
 
 /// What the sweeper may take until a file counts as overdue.

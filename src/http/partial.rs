@@ -20,7 +20,7 @@ use super::{Gate, Problem};
 use crate::intake::{Digester, declared_type};
 use crate::pipeline::{AnyUpload, Asked, Check, Chunk};
 use crate::problem::Slug;
-use crate::table::{Face, Progress, Purpose, Seen};
+use crate::table::{Face, Progress, Purpose, Standpoint};
 use crate::vault::Note;
 use crate::wire;
 
@@ -48,8 +48,9 @@ pub(super) async fn create(
     let note = Note {
         name: wish.name,
         declared_type: kind.and_then(declared_type),
+        metadata: None,
+        concat: None,
         downloads: wish.downloads,
-        ..Note::default()
     };
     let asked = Asked {
         who: caller.who(),
@@ -180,12 +181,7 @@ fn refusal(gate: &Gate, problem: Problem, last: bool) -> Problem {
 }
 
 /// The answer to bytes that were added: that of the original request once the upload is a file.
-fn answer(
-    gate: &Gate,
-    upload: &AnyUpload,
-    done: &Done,
-    last: bool,
-) -> Result<Response, Problem> {
+fn answer(gate: &Gate, upload: &AnyUpload, done: &Done, last: bool) -> Result<Response, Problem> {
     let offset = done.progress.offset;
     if let Some(broke) = done.broke {
         let problem = arriving::with_offset(arriving::broken(broke), offset);
@@ -246,11 +242,11 @@ pub(super) async fn look(
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     let (progress, file) = match seen {
-        Seen::Resting(progress) => (progress, None),
-        Seen::Complete(file, bytes) => {
+        Standpoint::Resting(progress) => (progress, None),
+        Standpoint::Complete(file, bytes) => {
             (Progress { offset: bytes, length: Some(bytes) }, Some(file.to_string()))
         }
-        Seen::Moved(bytes) => (Progress { offset: bytes, length: Some(bytes) }, None),
+        Standpoint::Moved(bytes) => (Progress { offset: bytes, length: Some(bytes) }, None),
     };
     set(headers, "upload-offset", &progress.offset.to_string());
     set(headers, "upload-complete", flag(file.is_some()));

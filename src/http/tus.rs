@@ -24,7 +24,7 @@ use crate::pipeline::{AnyUpload, Asked, Check, Chunk};
 use crate::policy::{Ask, Terms};
 use crate::problem::Slug;
 use crate::process::Recipe;
-use crate::table::{Face, Progress, Purpose, Seen, Use};
+use crate::table::{Face, Progress, Purpose, Standpoint, Use};
 use crate::vault::Note;
 use crate::wire;
 
@@ -127,7 +127,8 @@ fn wish(caller: &Caller, request: &Request) -> Result<Wish, Problem> {
         ..Ask::default()
     };
     let terms = caller.decide(&ask).map_err(|refusal| elsewhere(refusal, request))?;
-    let name = clean(said.filename.as_deref().unwrap_or_default()).map_err(|_| Slug::BadFilename)?;
+    let name =
+        clean(said.filename.as_deref().unwrap_or_default()).map_err(|_| Slug::BadFilename)?;
     let note = Note {
         name,
         declared_type: said.filetype.as_deref().and_then(declared_type),
@@ -185,7 +186,8 @@ async fn begin(
     }
     let purpose = if part { Purpose::Part } else { Purpose::Whole };
     let length = wish.length;
-    let upload = gate.pipeline.begin_upload(caller.tenant_id(), wish.asked(caller, purpose, claim))?;
+    let upload =
+        gate.pipeline.begin_upload(caller.tenant_id(), wish.asked(caller, purpose, claim))?;
     let mut done = None;
     if has_body || (length == Some(0) && !part) {
         let chunk = Chunk {
@@ -307,12 +309,12 @@ pub(super) async fn look(
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     let progress = match seen {
-        Seen::Resting(progress) => progress,
-        Seen::Complete(file, bytes) => {
+        Standpoint::Resting(progress) => progress,
+        Standpoint::Complete(file, bytes) => {
             arriving::tell_of_file(headers, &file.to_string(), None);
             Progress { offset: bytes, length: Some(bytes) }
         }
-        Seen::Moved(bytes) => Progress { offset: bytes, length: Some(bytes) },
+        Standpoint::Moved(bytes) => Progress { offset: bytes, length: Some(bytes) },
     };
     number(headers, "upload-offset", progress.offset);
     match progress.length {
@@ -393,7 +395,9 @@ pub(super) async fn append(
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     told(headers, &done)?;
-    if done.file.is_none() && let Some(file) = upload.file() {
+    if done.file.is_none()
+        && let Some(file) = upload.file()
+    {
         arriving::tell_of_file(headers, &file.to_string(), None);
     }
     expires(headers, &upload);

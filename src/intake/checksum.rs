@@ -57,7 +57,11 @@ impl Checksum {
         let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
         let algorithm = known.ok_or(ChecksumError)?;
         let value = BASE64.decode(value.trim().as_bytes()).map_err(|_| ChecksumError)?;
-        if value.len() == algorithm.bytes() { Ok(Self { algorithm, value }) } else { Err(ChecksumError) }
+        if value.len() == algorithm.bytes() {
+            Ok(Self { algorithm, value })
+        } else {
+            Err(ChecksumError)
+        }
     }
 }
 
@@ -140,13 +144,22 @@ mod tests {
     fn checksums_are_those_of_their_specifications() {
         assert!(is(SHA1, b"hello world") && !is(SHA1, b"hello World"));
         assert!(is(CRC, b"123456789") && !is(CRC, b"123456780"));
-        let sha256 = format!("sha256 {}", BASE64.encode(&<sha2::Sha256 as sha2::Digest>::digest(b"abc")));
+        let sha256 =
+            format!("sha256 {}", BASE64.encode(&<sha2::Sha256 as sha2::Digest>::digest(b"abc")));
         assert!(is(&sha256, b"abc") && !is(&sha256, b"abd"));
     }
 
     #[test]
     fn what_is_no_checksum_is_refused() {
-        for bad in ["", "sha1", "sha1 ", "sha1 abc", "sha1 AAAA", "md5 AAAA", "SHA1 Kq5sNclPz7QV2+lfQIuc6R7oRu0="] {
+        for bad in [
+            "",
+            "sha1",
+            "sha1 ",
+            "sha1 abc",
+            "sha1 AAAA",
+            "md5 AAAA",
+            "SHA1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
+        ] {
             assert_eq!(Checksum::parse(bad), Err(ChecksumError), "{bad}");
         }
     }

@@ -120,6 +120,12 @@ impl Digester {
         self.fingerprint = Some(head);
     }
 
+    /// Whether nothing was asked for.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        self.sha256.is_none() && self.sha512.is_none() && self.fingerprint.is_none()
+    }
+
     /// Takes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         for context in [&mut self.sha256, &mut self.sha512].into_iter().flatten() {

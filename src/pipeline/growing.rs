@@ -5,10 +5,12 @@
 //! may be kept between requests; whoever drops it has everything of it destroyed. When it is
 //! complete it becomes a [`Sealed`] file, to be published like any other.
 
+use std::ops::Range;
+
 use futures_util::StreamExt;
 use zeroize::Zeroizing;
 
-use super::upload::{Joined, Unborn};
+use super::upload::{Joined, Unborn, expires_at};
 use super::{Pipeline, PipelineError, Sealed};
 use crate::body::{BodyError, ByteStream};
 use crate::budget::Permit;
@@ -16,7 +18,8 @@ use crate::clock::{Now, within};
 use crate::file::{Deadline, FileId, Reason, Role, TenantId};
 use crate::intake::{Digester, HEAD_BYTES, Intake, Taken, media_type};
 use crate::policy::Terms;
-use crate::table::{Era, Origin, Reservation, Segment};
+use crate::receipt::Acceptance;
+use crate::table::{self, Era, Origin, Reservation, Segment};
 use crate::vault::Record;
 
 /// Segments whose places in the list are paid for at a time.
@@ -30,7 +33,11 @@ pub struct Growing {
     terms: Terms,
     /// What was joined: its bytes come first.
     parts: Vec<Joined>,
+    /// In which order parts come, where it is not each once.
+    order: Vec<u32>,
     joined_bytes: u64,
+    /// Whether it has a receipt already.
+    accepted: bool,
     segments: Vec<Segment>,
     bytes: u64,
     /// Never the same twice in one file, whatever was undone or sealed anew.
@@ -93,8 +100,18 @@ impl Growing {
         self.unborn.reason = reason;
     }
 
-    fn origin(&self) -> Result<&Origin, BodyError> {
+    /// What its segments are sealed under.
+    pub(super) fn origin(&self) -> Result<&Origin, BodyError> {
         self.unborn.origin()
+    }
+
+    pub(super) const fn created(&self) -> Now {
+        self.created
+    }
+
+    /// Plaintext bytes of each of its own segments, in order.
+    pub(super) fn lengths(&self) -> impl DoubleEndedIterator<Item = u64> + Clone {
+        self.segments.iter().map(|segment| segment.plain_bytes)
     }
 
     fn list(&mut self, segment: Segment) {
@@ -155,7 +172,9 @@ impl Pipeline {
             created,
             terms: *terms,
             parts: Vec::new(),
+            order: Vec::new(),
             joined_bytes: 0,
+            accepted: false,
             segments: Vec::new(),
             bytes: 0,
             next_index: 0,
@@ -249,8 +268,31 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Gives it a receipt before its bytes are there: what it commits to is said when they are.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn accept_early(&self, growing: &mut Growing) -> Result<(), PipelineError> {
+        let origin = growing.origin()?;
+        self.evidence.accept(Acceptance {
+            file: origin.keys.file(),
+            tenant: origin.tenant,
+            region: origin.region,
+            accepted_at: growing.created.wall,
+            expires_at: expires_at(origin),
+            epoch: origin.deadline.epoch(),
+            keyring: origin.keys.keeper(),
+            commitments: Vec::new(),
+            blobs: Vec::new(),
+            handed_to: Vec::new(),
+        })?;
+        growing.accepted = true;
+        Ok(())
+    }
+
     /// Joins what has grown into one file without copying: it takes their segments with their own
-    /// keys, and ends with the earliest of them.
+    /// keys, and ends with the earliest of them. `order` tells in which order they come, by their
+    /// places in `parts`, any of them more than once; empty: each once.
     ///
     /// # Errors
     /// When one of them has ended, or there are no keys or no memory for one more.
@@ -259,8 +301,10 @@ impl Pipeline {
         tenant: TenantId,
         terms: &Terms,
         parts: Vec<Growing>,
+        order: &[usize],
     ) -> Result<Growing, PipelineError> {
         let now = self.clock.now();
+        let lengths: Vec<u64> = parts.iter().map(Growing::bytes).collect();
         let ends = parts.iter().map(|part| part.deadline().ok_or(PipelineError::Expired));
         let ends = ends.collect::<Result<Vec<_>, _>>()?;
         let earliest = ends.into_iter().min_by_key(|end| end.left(now));
@@ -272,12 +316,16 @@ impl Pipeline {
         for part in parts {
             let shortened = part.origin()?.keys.shorten(now, left);
             shortened.map_err(|_| PipelineError::Expired)?;
-            whole.joined_bytes += part.bytes();
             whole.reservation.absorb(part.reservation);
             whole.rents.extend(part.rents);
             whole.parts.extend(part.parts);
-            whole.parts.push(Joined { unborn: part.unborn, segments: part.segments });
+            let (unborn, segments, accepted) = (part.unborn, part.segments, part.accepted);
+            whole.parts.push(Joined { unborn, segments, accepted });
         }
+        let once: Vec<usize> = (0..lengths.len()).collect();
+        let places = if order.is_empty() { &once } else { order };
+        whole.joined_bytes = places.iter().filter_map(|place| lengths.get(*place)).sum();
+        whole.order = order.iter().filter_map(|place| u32::try_from(*place).ok()).collect();
         Ok(whole)
     }
 
@@ -306,21 +354,59 @@ impl Pipeline {
             digests: growing.digester.found(),
         };
         let bytes = growing.bytes();
-        let Growing { unborn, era, created, parts, segments, reservation, digester, .. } = growing;
+        let Growing { unborn, era, created, parts, order, segments, accepted, .. } = growing;
+        let (reservation, digester) = (growing.reservation, growing.digester);
         let taken = Taken { bytes, head: Vec::new(), reservation, digester };
         let (downloads, handed_to) = (claimed.downloads, Vec::new());
-        Ok(Sealed { unborn, era, created, parts, segments, record, downloads, taken, handed_to })
+        Ok(Sealed {
+            unborn,
+            era,
+            created,
+            parts,
+            order,
+            segments,
+            record,
+            downloads,
+            taken,
+            handed_to,
+            accepted,
+        })
+    }
+
+    /// Reads what was joined once more, for a digest of the whole.
+    ///
+    /// # Errors
+    /// That of keys, memory or store.
+    pub async fn digest(
+        &self,
+        growing: &mut Growing,
+        mut digester: Digester,
+    ) -> Result<(), PipelineError> {
+        if !digester.is_idle() {
+            let mut plain = self.plain(growing, 0..growing.bytes())?;
+            while let Some(frame) = plain.next().await.transpose()? {
+                digester.update(&frame);
+            }
+        }
+        growing.digester = digester;
+        Ok(())
+    }
+
+    /// The bytes in `range`, opened.
+    fn plain(&self, growing: &Growing, range: Range<u64>) -> Result<ByteStream, BodyError> {
+        let order = table::places(&growing.order, growing.parts.len());
+        let mut pieces = Vec::new();
+        for part in order.filter_map(|place| growing.parts.get(place)) {
+            pieces.push((part.unborn.origin()?, &part.segments[..]));
+        }
+        pieces.push((growing.origin()?, &growing.segments[..]));
+        Ok(self.vault.open_pieces(pieces.into_iter(), range))
     }
 
     /// The bytes its type is told by, opened for that: nothing plain was kept meanwhile.
     async fn head(&self, growing: &Growing) -> Result<Zeroizing<Vec<u8>>, PipelineError> {
-        let mut pieces = Vec::with_capacity(growing.parts.len() + 1);
-        for part in &growing.parts {
-            pieces.push((part.unborn.origin()?, &part.segments[..]));
-        }
-        pieces.push((growing.origin()?, &growing.segments[..]));
         let wanted = 0..growing.bytes().min(HEAD_BYTES as u64);
-        let mut opened = self.vault.open_pieces(pieces.into_iter(), wanted);
+        let mut opened = self.plain(growing, wanted)?;
         let mut head = Zeroizing::new(Vec::with_capacity(HEAD_BYTES));
         while let Some(frame) = opened.next().await.transpose()? {
             head.extend_from_slice(&frame);

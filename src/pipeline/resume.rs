@@ -15,7 +15,7 @@ use crate::policy::{GrantId, Terms, Who};
 use crate::process::Recipe;
 use crate::receipt::Receipt;
 use crate::table::{
-    Face, Held, LiveFile, NotNow, Progress, Purpose, Seen, Upload as Row, UploadParts, Use,
+    Face, Held, LiveFile, NotNow, Progress, Purpose, Standpoint, Upload as Row, UploadParts, Use,
 };
 use crate::vault::Note;
 
@@ -192,7 +192,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// When it has ended.
-    pub async fn look(&self, upload: &AnyUpload) -> Result<Seen, UploadError> {
+    pub async fn look(&self, upload: &AnyUpload) -> Result<Standpoint, UploadError> {
         Ok(upload.look(&*self.clock).await?)
     }
 
@@ -289,8 +289,8 @@ impl Pipeline {
         let added = match (added, before) {
             (Ok(broke), Some(digester)) => {
                 let verdict = check.judge(sum, broke.is_some());
-                if verdict.is_err() {
-                    self.undo(&mut arriving.growing, digester, progress.offset);
+                if verdict.is_err() && arriving.growing.bytes() > progress.offset {
+                    self.undo(&mut arriving.growing, digester);
                 }
                 verdict.map(|()| broke)
             }

@@ -167,6 +167,7 @@ impl Pipeline {
             created: now,
             record: None,
             parts: Vec::new(),
+            order: Vec::new(),
             segments,
             etag: String::new(),
             rent,

@@ -18,8 +18,8 @@ use crate::receipt::Acceptance;
 use crate::region::Region;
 use crate::shred::Shredder;
 use crate::table::{
-    Claims, Closed, Cut, Ended, Era, Fingerprint, Kind, LiveFile, Nursery, Origin, Part, Place,
-    Segment,
+    self, Claims, Closed, Cut, Ended, Era, Fingerprint, Kind, LiveFile, Nursery, Origin, Part,
+    Place, Segment,
 };
 use crate::vault::{Record, Turn};
 
@@ -44,18 +44,24 @@ pub struct Sealed {
     pub(super) created: Now,
     /// What was joined into it; its bytes come first.
     pub(super) parts: Vec<Joined>,
+    /// In which order those come, where it is not each once.
+    pub(super) order: Vec<u32>,
     pub(super) segments: Vec<Segment>,
     pub(super) record: Record,
     pub(super) downloads: Option<u64>,
     pub(super) taken: Taken,
     /// Processors that have had its plaintext already.
     pub(super) handed_to: Vec<String>,
+    /// Whether it has a receipt already.
+    pub(super) accepted: bool,
 }
 
 /// What another file that was not complete has given up to be joined.
 pub(super) struct Joined {
     pub unborn: Unborn,
     pub segments: Vec<Segment>,
+    /// Whether it has a receipt of its own.
+    pub accepted: bool,
 }
 
 /// Keys of a file that is not complete: destroyed on drop, whatever became of the request.
@@ -210,8 +216,20 @@ impl Pipeline {
         // The first bytes have told the type; nothing plain is kept while other parts arrive.
         taken.head.zeroize();
         let (downloads, handed_to) = (upload.downloads, Vec::new());
-        let (parts, segments) = (Vec::new(), vec![segment]);
-        Ok(Sealed { unborn, era, created, parts, segments, record, downloads, taken, handed_to })
+        let (parts, order, segments) = (Vec::new(), Vec::new(), vec![segment]);
+        Ok(Sealed {
+            unborn,
+            era,
+            created,
+            parts,
+            order,
+            segments,
+            record,
+            downloads,
+            taken,
+            handed_to,
+            accepted: false,
+        })
     }
 
     /// Makes files known together: all of them, or none.
@@ -250,7 +268,7 @@ impl Pipeline {
     }
 
     fn publish_within(&self, sealed: Sealed) -> Result<Arc<LiveFile>, PipelineError> {
-        let Sealed { mut unborn, era, created, parts, segments, record, .. } = sealed;
+        let Sealed { mut unborn, era, created, parts, order, segments, record, .. } = sealed;
         let (downloads, taken, handed_to) = (sealed.downloads, sealed.taken, sealed.handed_to);
         if let Some(ended) = era.end() {
             return Err(unborn.ended(ended));
@@ -262,21 +280,31 @@ impl Pipeline {
         let rent = record.as_slice().len() + listed().count() * size_of::<Segment>();
         let rent = self.vault.rent(rent)?;
         let etag = BASE32_NOPAD.encode(&random::<16>(&*self.entropy)?).to_ascii_lowercase();
-        self.evidence.accept(Acceptance {
-            file: id,
-            tenant: origin.tenant,
-            region: origin.region,
-            accepted_at: created.wall,
-            expires_at: expires_at(origin),
-            epoch: origin.deadline.epoch(),
-            keyring: origin.keys.keeper(),
-            commitments: listed().map(|segment| segment.commitment).collect(),
-            blobs: listed()
-                .take(BLOBS_NAMED)
-                .map(|segment| self.vault.store_name(segment.place))
-                .collect(),
-            handed_to,
-        })?;
+        let places = table::places(&order, parts.len()).filter_map(|place| parts.get(place));
+        let in_order = places.flat_map(|part| &part.segments).chain(&segments);
+        let commitments: Vec<_> = in_order.map(|segment| segment.commitment).collect();
+        let blobs = listed().take(BLOBS_NAMED);
+        let blobs = blobs.map(|segment| self.vault.store_name(segment.place)).collect::<Vec<_>>();
+        if sealed.accepted {
+            self.evidence.complete(id, &commitments, &blobs);
+        } else {
+            self.evidence.accept(Acceptance {
+                file: id,
+                tenant: origin.tenant,
+                region: origin.region,
+                accepted_at: created.wall,
+                expires_at: expires_at(origin),
+                epoch: origin.deadline.epoch(),
+                keyring: origin.keys.keeper(),
+                commitments,
+                blobs,
+                handed_to,
+            })?;
+        }
+        for part in parts.iter().filter(|part| part.accepted) {
+            let own: Vec<_> = part.segments.iter().map(|segment| segment.commitment).collect();
+            self.evidence.complete(part.unborn.origin()?.keys.file(), &own, &[]);
+        }
         // From here on what goes wrong finds the keys in one hand, or in the other.
         let parts = parts.into_iter().map(|part| {
             Ok::<_, BodyError>(Part { segments: part.segments, origin: part.unborn.hand_over()? })
@@ -289,6 +317,7 @@ impl Pipeline {
             created,
             record: Some(record),
             parts,
+            order,
             segments,
             etag: format!("\"{etag}\""),
             rent,

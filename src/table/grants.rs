@@ -210,9 +210,7 @@ impl Grants {
         let nobodys = [0; 32];
         let hash = found.as_ref().map_or(&nobodys, |grant| &grant.sha256);
         let same = bool::from(hash.ct_eq(&presented.sha256));
-        found.filter(|grant| {
-            same && grant.is_open(self.clock.now(), continued, || began(grant.id))
-        })
+        found.filter(|grant| same && grant.is_open(self.clock.now(), continued, || began(grant.id)))
     }
 
     /// Ends every grant.
@@ -283,7 +281,10 @@ mod tests {
         let unknown = PresentedGrant { id: GrantId::from_bytes([9; 16]), sha256: [0; 32] };
         assert!(house.grants.authenticate(&mine, None, |_| false).is_some());
         assert!(house.grants.authenticate(&wrong, None, |_| false).is_none());
-        assert!(house.grants.authenticate(&unknown, None, |_| false).is_none(), "the hash of nobody's");
+        assert!(
+            house.grants.authenticate(&unknown, None, |_| false).is_none(),
+            "the hash of nobody's"
+        );
         house.clock.advance(Duration::from_secs(60));
         assert!(house.grants.authenticate(&mine, None, |_| false).is_none());
         house.grants.sweep();

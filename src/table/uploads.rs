@@ -119,7 +119,7 @@ struct Writer {
 
 /// Where an upload stands, for whoever asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum Standpoint {
     Resting(Progress),
     Complete(FileId, u64),
     Moved(u64),
@@ -216,13 +216,13 @@ impl<G> Upload<G> {
     ///
     /// # Errors
     /// When it has ended.
-    pub async fn look(&self, clock: &dyn Clock) -> Result<Seen, NotNow> {
+    pub async fn look(&self, clock: &dyn Clock) -> Result<Standpoint, NotNow> {
         loop {
             let mut changed = self.changed.subscribe();
             let writer = match &*self.stage() {
-                Stage::Resting(progress, _) => return Ok(Seen::Resting(*progress)),
-                Stage::Complete(file, bytes) => return Ok(Seen::Complete(*file, *bytes)),
-                Stage::Moved(bytes) => return Ok(Seen::Moved(*bytes)),
+                Stage::Resting(progress, _) => return Ok(Standpoint::Resting(*progress)),
+                Stage::Complete(file, bytes) => return Ok(Standpoint::Complete(*file, *bytes)),
+                Stage::Moved(bytes) => return Ok(Standpoint::Moved(*bytes)),
                 Stage::Over => return Err(NotNow::Over),
                 Stage::Writing(writer) => writer.clone(),
             };
@@ -490,6 +490,3 @@ impl<G> Uploads<G> {
         self.writers.load(Ordering::Acquire) == 0
     }
 }
-
-#[cfg(test)]
-mod tests;

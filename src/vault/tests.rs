@@ -62,6 +62,7 @@ impl House {
             created: self.clock.now(),
             record: Some(record),
             parts: Vec::new(),
+            order: Vec::new(),
             segments: vec![segment],
             etag: String::new(),
             rent: self.vault.rent(0).unwrap(),

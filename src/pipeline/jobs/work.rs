@@ -204,8 +204,20 @@ impl<'a> Workbench<'a> {
         let taken = Taken { bytes, head: Vec::new(), reservation, digester };
         let handed_to = self.job.steps.clone();
         let (era, downloads) = (self.era.clone(), None);
-        let (parts, segments) = (Vec::new(), vec![segment]);
-        Ok(Sealed { unborn, era, created, parts, segments, record, downloads, taken, handed_to })
+        let (parts, order, segments) = (Vec::new(), Vec::new(), vec![segment]);
+        Ok(Sealed {
+            unborn,
+            era,
+            created,
+            parts,
+            order,
+            segments,
+            record,
+            downloads,
+            taken,
+            handed_to,
+            accepted: false,
+        })
     }
 
     /// Seals a stream to its end under keys of its own, which live no longer than the source's.

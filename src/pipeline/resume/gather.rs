@@ -11,7 +11,9 @@ const TOGETHER: usize = 64;
 const LEVELS: [u64; 2] = [64 << 10, 1 << 20];
 
 /// From which segment on a list is to be gathered, if it is.
-fn gathered_from(lengths: impl Iterator<Item = u64> + Clone + DoubleEndedIterator) -> Option<usize> {
+fn gathered_from(
+    lengths: impl Iterator<Item = u64> + Clone + DoubleEndedIterator,
+) -> Option<usize> {
     let count = lengths.clone().count();
     // The larger level first: what it takes along need not be gathered before.
     LEVELS.iter().rev().find_map(|level| {

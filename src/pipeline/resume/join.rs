@@ -86,12 +86,12 @@ impl Pipeline {
             helds.push((one.held, one.progress.offset));
             growings.push(one.arriving.growing);
         }
-        let mut whole = self.join(tenant, &asked.terms, growings, order)?;
+        let mut whole = self.join(tenant, &asked.terms, growings, &order)?;
         self.accept_early(&mut whole)?;
         let origin = whole.origin()?.clone();
         let note = self.vault.seal_note(&origin, &asked.note)?;
         let rent = self.vault.rent(note.as_slice().len())?;
-        self.digest(&mut whole, &asked.digester).await?;
+        self.digest(&mut whole, asked.digester.clone()).await?;
         let claimed = Claimed {
             name: asked.note.name.clone(),
             declared_type: asked.note.declared_type.clone(),

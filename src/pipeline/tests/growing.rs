@@ -132,7 +132,7 @@ async fn what_is_joined_is_read_as_one_and_dies_as_one_with_the_earliest_of_its_
         parts.push(part);
     }
     let earliest = parts[1].deadline().unwrap().expires_at();
-    let whole = house.pipeline.join(tenant(), &house.terms(7200), parts).unwrap();
+    let whole = house.pipeline.join(tenant(), &house.terms(7200), parts, &[]).unwrap();
     let file = house.finish(whole).await;
     assert_eq!((file.expires_at(), file.size()), (earliest, 500_000));
     assert!(house.read(&file, 199_000..400_000).await == plain[199_000..400_000]);
