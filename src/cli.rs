@@ -19,6 +19,7 @@ mod process;
 mod put;
 mod remote;
 mod remove;
+mod resume;
 mod transfer;
 
 pub use client::Access;

@@ -490,3 +490,6 @@ impl<G> Uploads<G> {
         self.writers.load(Ordering::Acquire) == 0
     }
 }
+
+#[cfg(test)]
+mod tests;
