@@ -17,6 +17,7 @@ use super::guard::stopping;
 use super::segment::Segment;
 use super::upload::{self, Wish};
 use super::{Gate, Problem};
+use crate::body::BodyError;
 use crate::intake::{Digester, declared_type};
 use crate::pipeline::{AnyUpload, Asked, Check, Chunk};
 use crate::problem::Slug;
@@ -43,6 +44,13 @@ pub(super) async fn create(
     let last = fields::complete(headers).ok_or(Slug::BadRequest)?;
     let bytes = known_length(&request);
     let length = length(headers, last, bytes)?;
+    let limit = wish.terms.max_bytes;
+    if length.is_some_and(|length| length > limit) {
+        return Err(refusal(gate, BodyError::TooLarge { limit }.into(), last));
+    }
+    if !gate.pipeline.has_quota(caller.tenant_id(), &wish.terms, length) {
+        return Err(Problem::later(Slug::QuotaExceeded, 60));
+    }
     let version = fields::version(headers);
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let note = Note {

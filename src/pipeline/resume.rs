@@ -300,6 +300,9 @@ impl Pipeline {
             {
                 Err(UploadError::Length)
             }
+            (Err(PipelineError::Body(BodyError::TooLarge { .. })), _) => {
+                Err(BodyError::TooLarge { limit: upload.max_bytes }.into())
+            }
             (Err(error), _) => Err(error.into()),
         };
         progress.offset = arriving.growing.bytes();

@@ -212,11 +212,13 @@ impl<G> Upload<G> {
     }
 
     /// Where it stands. Whoever writes lets go for this, so that what is told holds until the next
-    /// append.
+    /// append: at once if nothing comes any more, and within a second whatever comes. Bytes of a
+    /// broken connection that are still on their way in are waited for so long.
     ///
     /// # Errors
     /// When it has ended.
     pub async fn look(&self, clock: &dyn Clock) -> Result<Standpoint, NotNow> {
+        let mut looks = 0;
         loop {
             let mut changed = self.changed.subscribe();
             let writer = match &*self.stage() {
@@ -226,8 +228,15 @@ impl<G> Upload<G> {
                 Stage::Over => return Err(NotNow::Over),
                 Stage::Writing(writer) => writer.clone(),
             };
-            writer.let_go.fire();
-            within(clock, LETS_GO_WITHIN, changed.changed()).await.ok_or_busy()?;
+            let before = writer.moved.load(Ordering::Relaxed);
+            if within(clock, ABANDONED, changed.changed()).await.is_some() {
+                continue;
+            }
+            looks += 1;
+            if looks == LOOKS || writer.moved.load(Ordering::Relaxed) == before {
+                writer.let_go.fire();
+                within(clock, LETS_GO_WITHIN, changed.changed()).await.ok_or_busy()?;
+            }
         }
     }
 

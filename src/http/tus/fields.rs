@@ -1,6 +1,6 @@
 //! The header fields of tus 1.0.0, read strictly: what cannot be read is refused, not guessed.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::http::Problem;
 use crate::http::query::number;
@@ -41,7 +41,10 @@ fn bytes(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Problem
 pub(super) fn version(headers: &HeaderMap) -> Result<(), Problem> {
     match headers.get("tus-resumable") {
         Some(version) if version.as_bytes() == VERSION.as_bytes() => Ok(()),
-        Some(_) | None => Err(Slug::TusVersion.into()),
+        Some(_) | None => {
+            let spoken = HeaderName::from_static("tus-version");
+            Err(Problem::new(Slug::TusVersion).with(spoken, HeaderValue::from_static(VERSION)))
+        }
     }
 }
 

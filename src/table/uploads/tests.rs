@@ -104,6 +104,12 @@ fn a_look_makes_a_writer_let_go_and_waits_for_what_it_has() {
     let mut wanted = Box::pin(held.wanted());
     assert!((&mut wanted).now_or_never().is_none());
     let mut look = Box::pin(upload.look(&house.clock));
+    for _ in 0..LOOKS {
+        assert!((&mut look).now_or_never().is_none());
+        assert!((&mut wanted).now_or_never().is_none(), "what moves is waited for, a while");
+        held.pulse().fetch_add(1, Ordering::Relaxed);
+        house.clock.advance(ABANDONED);
+    }
     assert!((&mut look).now_or_never().is_none());
     assert!(wanted.now_or_never().is_some(), "it is told");
     assert!(held.rest(at(7), "grown").is_none());
