@@ -174,8 +174,8 @@ impl Interlocutor {
     }
 }
 
-/// What a refusal also says: that the upload is not complete, or that it was what was asked for; and
-/// to whoever sends too much, how much there may be.
+/// What a refusal also says: that the upload is not complete, or that it was what was asked for;
+/// and to whoever sends too much, how much there may be.
 fn refusal(gate: &Gate, problem: Problem, last: bool) -> Problem {
     let mismatch = problem.slug() == Slug::MismatchingUploadOffset;
     let said = HeaderValue::from_static(flag(last && !mismatch));
@@ -222,8 +222,8 @@ fn answer(gate: &Gate, upload: &AnyUpload, done: &Done, last: bool) -> Result<Re
 
 const NOT_COMPLETE: HeaderValue = HeaderValue::from_static("?0");
 
-/// Where an upload stands. Whoever is writing to it lets go: the offset told is where the next bytes
-/// belong.
+/// Where an upload stands. Whoever is writing to it lets go: the offset told is where the next
+/// bytes belong.
 #[utoipa::path(
     get,
     path = "/v1/uploads/{id}",

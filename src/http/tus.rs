@@ -253,8 +253,8 @@ fn created(gate: &Gate, upload: &AnyUpload) -> Response {
     response
 }
 
-/// `Upload-Expires`, the real end, in the form of RFC 9110, section 5.6.7. It has whole seconds: the
-/// one before the end is the last that may be believed.
+/// `Upload-Expires`, the real end, in the form of RFC 9110, section 5.6.7: whole seconds, rounded
+/// down.
 fn expires(headers: &mut HeaderMap, upload: &AnyUpload) {
     let ends = upload.origin.keys.deadline().unwrap_or(upload.origin.deadline).expires_at();
     insert(headers, HeaderName::from_static("upload-expires"), &ends.http_date());

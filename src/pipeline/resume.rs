@@ -392,7 +392,8 @@ impl Fit {
     }
 }
 
-/// A request that comes after the last byte: the answer to the one before was lost. It adds nothing.
+/// A request that comes after the last byte: the answer to the one before was lost. It adds
+/// nothing.
 fn after_the_end(bytes: u64, chunk: &Chunk) -> Result<Added, UploadError> {
     if chunk.at != bytes {
         return Err(UploadError::Offset { expected: bytes, provided: chunk.at });

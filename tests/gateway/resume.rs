@@ -1,5 +1,5 @@
-//! Uploads in several requests, beyond what the protocols say (tests/conformance holds those): whose
-//! they are, how they end, what they cost, and that nothing of them is left.
+//! Uploads in several requests, beyond what the protocols say (tests/conformance holds those):
+//! whose they are, how they end, what they cost, and that nothing of them is left.
 
 use data_encoding::BASE64;
 use serde_json::json;

@@ -14,8 +14,8 @@ use crate::intake::ALGORITHMS;
 const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,expiration,checksum,\
                           checksum-trailer,termination,concatenation";
 
-/// Adds the version to every answer of this protocol, and to OPTIONS what is offered. The instance's
-/// own limits: a tenant's may be smaller, and nobody has said who asks.
+/// Adds the version to every answer of this protocol, and to OPTIONS what is offered. The limits are
+/// the instance's: a tenant's may be smaller, and nobody has said who asks.
 pub(in crate::http) async fn announced(
     State(gate): State<Arc<Gate>>,
     request: Request,

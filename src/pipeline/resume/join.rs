@@ -20,8 +20,8 @@ struct Taken {
 }
 
 impl Pipeline {
-    /// Joins complete parts, in this order, into a file. One that is named twice is there twice. The
-    /// parts are its own from then on, and it ends with the earliest of them.
+    /// Joins complete parts, in this order, into a file. One that is named twice is there twice.
+    /// The parts are its own from then on, and it ends with the earliest of them.
     ///
     /// # Errors
     /// When one of them is not a complete part: then all stay as they are.

@@ -1,4 +1,4 @@
-//! Real clients, through a proxy that cuts: what arrives is what was sent, and little is sent twice.
+//! Real clients, through a proxy that cuts: what was sent arrives, and little is sent twice.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
