@@ -41,6 +41,14 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let headers = request.headers();
+    if wish.boundary.is_some() {
+        let detail = "A resumable upload is one file: its body is the file.";
+        return Err(Problem::because(Slug::BadRequest, detail));
+    }
+    if headers.contains_key("idempotency-key") {
+        // What makes it safe to go on is the upload's own address.
+        return Err(Slug::IdempotencyUnsupported.into());
+    }
     let last = fields::complete(headers).ok_or(Slug::BadRequest)?;
     let bytes = known_length(&request);
     let length = length(headers, last, bytes)?;

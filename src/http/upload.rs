@@ -114,7 +114,7 @@ pub(super) struct Wish {
     pub name: Option<String>,
     pub downloads: Option<u64>,
     declared: Option<u64>,
-    boundary: Option<String>,
+    pub boundary: Option<String>,
     /// What a job is to do with it.
     pub recipe: Option<Recipe>,
 }
@@ -138,7 +138,7 @@ async fn take(
         gate.pipeline.has_room_for_jobs(tenant)?;
     }
     if request.method() == Method::POST && partial::complete(request.headers()).is_some() {
-        return resumable(gate, caller, wish, digester, request).await;
+        return partial::create(gate, caller, wish, digester, request).await;
     }
     let attempt = replay::attempt(gate, caller, &request)?;
     let _turn = gate.pipeline.admit(declared).await?;
@@ -159,25 +159,6 @@ async fn take(
         }
         (attempt, None) => one(gate, caller, wish, request, digester, attempt).await,
     }
-}
-
-/// A request that says whether the upload ends with it can be resumed.
-async fn resumable(
-    gate: &Arc<Gate>,
-    caller: &Caller,
-    wish: Wish,
-    digester: Digester,
-    request: Request,
-) -> Result<Response, Problem> {
-    if wish.boundary.is_some() {
-        let detail = "A resumable upload is one file: its body is the file.";
-        return Err(Problem::because(Slug::BadRequest, detail));
-    }
-    if request.headers().contains_key("idempotency-key") {
-        // What makes it safe to go on is the upload's own address.
-        return Err(Slug::IdempotencyUnsupported.into());
-    }
-    partial::create(gate, caller, wish, digester, request).await
 }
 
 /// Reads query and headers, and asks the policy.

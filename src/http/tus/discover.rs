@@ -14,8 +14,8 @@ use crate::intake::ALGORITHMS;
 const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,expiration,checksum,\
                           checksum-trailer,termination,concatenation";
 
-/// Adds the version to every answer of this protocol, and to OPTIONS what is offered. The limits are
-/// the instance's: a tenant's may be smaller, and nobody has said who asks.
+/// Adds the version to every answer of this protocol, and to OPTIONS what is offered. The limits
+/// are the instance's: a tenant's may be smaller, and nobody has said who asks.
 pub(in crate::http) async fn announced(
     State(gate): State<Arc<Gate>>,
     request: Request,
@@ -24,7 +24,7 @@ pub(in crate::http) async fn announced(
     let (tus, draft) = (is_ours(request.uri().path()), request.uri().path() == "/v1/files");
     let asks = *request.method() == Method::OPTIONS;
     let mut response = next.run(request).await;
-    if !tus && !(asks && draft) {
+    if !(tus || asks && draft) {
         return response;
     }
     let most = gate.rules.load().policy.max_file_bytes;
