@@ -56,6 +56,28 @@ pub enum BodyError {
     Cut,
 }
 
+impl BodyError {
+    /// Whether the bytes before it are good: the sender stopped, or was stopped, and may go on
+    /// from there.
+    #[must_use]
+    pub const fn breaks_off(self) -> bool {
+        match self {
+            Self::Truncated | Self::TooSlow | Self::Cut => true,
+            Self::TooLarge { .. }
+            | Self::Quota
+            | Self::DigestMismatch
+            | Self::Multipart
+            | Self::Gone
+            | Self::Damaged
+            | Self::Storage
+            | Self::StorageFull
+            | Self::Unfit
+            | Self::Region
+            | Self::Overloaded => false,
+        }
+    }
+}
+
 impl From<Exhausted> for BodyError {
     fn from(_: Exhausted) -> Self {
         Self::Overloaded

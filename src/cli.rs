@@ -20,6 +20,7 @@ mod put;
 mod receipt;
 mod remote;
 mod remove;
+mod resume;
 mod transfer;
 
 pub use client::Access;

@@ -66,6 +66,17 @@ impl Wall {
     }
 }
 
+impl Wall {
+    /// As HTTP writes dates (RFC 9110, section 5.6.7), in whole seconds, rounded down.
+    #[must_use]
+    pub fn http_date(self) -> String {
+        let seconds = i64::try_from(self.0.as_secs()).unwrap_or(i64::MAX);
+        let moment = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+        let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+        printer.timestamp_to_rfc9110_string(&moment).unwrap_or_default()
+    }
+}
+
 impl Boot {
     #[must_use]
     pub const fn from_start(since_boot: Duration) -> Self {
@@ -172,6 +183,12 @@ pub async fn within<F: Future>(clock: &dyn Clock, span: Duration, work: F) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn http_dates_are_in_gmt_and_rounded_down() {
+        let moment = Wall::from_unix(Duration::from_millis(784_111_777_999));
+        assert_eq!(moment.http_date(), "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
 
     #[test]
     fn whole_seconds_print_without_a_fraction_and_others_with_three_digits() {

@@ -9,7 +9,9 @@ use sha2::{Digest, Sha256};
 use crate::entropy::{Entropy, EntropyError, random};
 
 mod deadline;
+mod upload;
 pub use deadline::{BETWEEN_READINGS, Deadline, Epoch, MAX_TTL, TtlError};
+pub use upload::UploadId;
 
 /// An unguessable file id: 128 random bits, shown as `file_` and 26 base32 characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

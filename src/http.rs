@@ -28,6 +28,7 @@ use crate::tasks::{Shutdown, Tasks};
 
 mod about;
 mod accept;
+mod arriving;
 mod audit;
 mod body;
 mod caller;
@@ -42,12 +43,14 @@ mod files;
 mod frames;
 mod grants;
 mod guard;
+mod interim;
 mod jobs;
 mod leftover;
 mod line;
 mod log;
 mod neighbour;
 mod pages;
+mod partial;
 mod places;
 mod policy;
 mod problem;
@@ -60,6 +63,7 @@ mod socket;
 mod tenants;
 mod throttle;
 mod tls;
+mod tus;
 mod upload;
 mod watch;
 
@@ -130,6 +134,8 @@ type Shared = Arc<Gate>;
     ),
     tags(
         (name = "files", description = "Take files in, hand them out, forget them"),
+        (name = "uploads", description = "Take files in by several requests: tus 1.0.0, and the \
+            IETF's draft, which POST /v1/files begins"),
         (name = "processing", description = "Bytes in, result out, nothing left behind"),
         (name = "connections", description = "Dropbox and Google Drive, by a person's consent"),
         (name = "jobs", description = "Work that is asked for now and fetched later"),
@@ -152,6 +158,9 @@ fn routes() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(upload::put_unnamed))
         .routes(routes!(upload::put_named, files::show, files::shorten, files::delete))
         .routes(routes!(content::read))
+        .routes(routes!(tus::create))
+        .routes(routes!(tus::look, tus::append, tus::end))
+        .routes(routes!(partial::look, partial::append, partial::end))
         .routes(routes!(process::run))
         .routes(routes!(jobs::create, jobs::list))
         .routes(routes!(jobs::show, jobs::cancel))
@@ -213,6 +222,7 @@ pub fn service(gate: &Shared) -> Router {
         .layer(from_fn_with_state(gate.clone(), guard::authenticated))
         .layer(from_fn(guard::well_addressed))
         .layer(cors::layer(gate))
+        .layer(from_fn_with_state(gate.clone(), tus::announced))
         .layer(from_fn_with_state(gate.clone(), guard::finished))
         .with_state(gate.clone())
 }

@@ -12,12 +12,16 @@ use crate::clock::Clock;
 use crate::metrics;
 use crate::table::Reservation;
 
+mod attended;
+mod checksum;
 mod digest;
 mod media;
 mod multipart;
 mod name;
 mod pace;
 
+pub use attended::{Attended, Sum};
+pub use checksum::{ALGORITHMS, Checksum, ChecksumError, Summer};
 pub use digest::{Algorithm, Digester, Expected, HeaderError};
 pub use media::{declared_type, media_type};
 pub use multipart::{Part, Parts, boundary};
@@ -25,7 +29,7 @@ pub use name::{NameError, clean, output_name};
 pub use pace::Pace;
 
 /// Bytes at a body's start that its type is told by.
-const HEAD_BYTES: usize = 8192;
+pub const HEAD_BYTES: usize = 8192;
 
 /// A body on its way in: every byte counted against the limits before it is sealed.
 pub struct Intake {
@@ -33,6 +37,7 @@ pub struct Intake {
     pace: Pace,
     limit: u64,
     live_limit: u64,
+    before: u64,
     seen: u64,
     reservation: Reservation,
     digester: Digester,
@@ -72,11 +77,19 @@ impl Intake {
             pace: Pace::new(clock, limits.min_rate),
             limit: limits.file_bytes,
             live_limit: limits.live_bytes,
+            before: 0,
             seen: 0,
             reservation,
             digester,
             head: Vec::new(),
         }
+    }
+
+    /// Counts `bytes` that came before these against the file's limit.
+    #[must_use]
+    pub const fn after(mut self, bytes: u64) -> Self {
+        self.before = bytes;
+        self
     }
 
     /// What was learned, after the stream has ended.
@@ -85,13 +98,19 @@ impl Intake {
     /// When the bytes do not match the digest that was sent with them.
     pub fn finish(mut self) -> Result<Taken, BodyError> {
         self.digester.check()?;
+        Ok(self.into_taken())
+    }
+
+    /// What was learned of a body of which there may be more: its digests go on.
+    #[must_use]
+    pub fn into_taken(self) -> Taken {
         let Self { seen, head, reservation, digester, .. } = self;
-        Ok(Taken { bytes: seen, head, reservation, digester })
+        Taken { bytes: seen, head, reservation, digester }
     }
 
     fn take(&mut self, frame: &Bytes) -> Result<(), BodyError> {
         let more = frame.len() as u64;
-        if more > self.limit - self.seen {
+        if more > self.limit.saturating_sub(self.before + self.seen) {
             return Err(BodyError::TooLarge { limit: self.limit });
         }
         self.reservation.grow(more, self.live_limit).map_err(|_| BodyError::Quota)?;

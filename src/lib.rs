@@ -3,7 +3,7 @@
 //! This page is the map. The path of a file is the table of contents:
 //!
 //! ```text
-//!                upload                                      result, download
+//!          upload, resumable                                 result, download
 //!  client ──► http ──► intake ──► vault ──► process ──► vault ──► deliver ──► client
 //!                        ▲          │ seal / open                    │
 //!              policy decides       ▼                                ▼

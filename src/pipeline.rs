@@ -21,19 +21,23 @@ use crate::receipt::{Evidence, EvidenceError, NoProof, Proof, Receipt};
 use crate::shred::Shredder;
 use crate::table::{
     Census, Claim, ClaimError, Claims, Ended, Jobs, LiveFile, Nursery, Quotas, Standings,
-    Suspended, Table,
+    Suspended, Table, Uploads,
 };
 use crate::tasks::{Shutdown, Tasks};
 use crate::vault::{Record, Vault};
 
+mod growing;
 mod jobs;
+mod resume;
 mod rights;
 mod run;
 mod sweep;
 mod turns;
 mod upload;
 
+pub use growing::{Claimed, Growing};
 pub use jobs::{Order, RECORD_BYTES};
+pub use resume::{Added, AnyUpload, Asked, Check, Chunk, Finished, UploadError};
 pub use rights::{Describe, TenantEvent, TenantHook};
 pub use run::{Ran, Run};
 pub use upload::{Sealed, Upload};
@@ -139,6 +143,7 @@ pub struct Pipeline {
     pub(crate) egress: Egress,
     jobs: Arc<Jobs<PipelineError>>,
     crew: jobs::Crew,
+    uploads: Arc<Uploads<resume::Arriving>>,
     turns: turns::Turns,
     pub(crate) machine: Arc<dyn Machine>,
     beat: sweep::Beat,
@@ -193,6 +198,7 @@ impl Pipeline {
             egress: parts.egress,
             jobs: Arc::new(Jobs::new(parts.jobs)),
             crew: jobs::Crew::default(),
+            uploads: Arc::default(),
             turns: turns::Turns::new(parts.workers),
             min_rate: parts.min_rate,
             runs: parts.runs,
@@ -271,6 +277,18 @@ impl Pipeline {
         Ok(written.inspect_err(|_| self.discard(files))?)
     }
 
+    /// As [`Pipeline::acknowledge`], for an upload that has begun.
+    ///
+    /// # Errors
+    /// When its acceptance cannot be written; the upload ends then.
+    pub async fn acknowledge_upload(
+        &self,
+        upload: &AnyUpload,
+    ) -> Result<Vec<String>, PipelineError> {
+        let written = self.evidence.acknowledge(&[upload.id.file()], true).await;
+        Ok(written.inspect_err(|_| drop(self.end_upload(upload, Reason::Failed)))?)
+    }
+
     /// A receipt's place in the log.
     ///
     /// # Errors
@@ -285,7 +303,12 @@ impl Pipeline {
     /// # Errors
     /// When its keys are gone.
     pub fn shorten(&self, file: &LiveFile, ttl: Duration) -> Result<(), PipelineError> {
-        let due = file.origin.keys.shorten(self.clock.now(), ttl).map_err(|_| BodyError::Gone)?;
+        let now = self.clock.now();
+        let due = file.origin.keys.shorten(now, ttl).map_err(|_| BodyError::Gone)?;
+        for part in &file.parts {
+            // A part whose keys are gone already ends no later.
+            let _ = part.origin.keys.shorten(now, ttl);
+        }
         self.table.reschedule(file.id);
         self.evidence.shorten(file.id, due.expires_at());
         Ok(())
@@ -331,7 +354,7 @@ impl Pipeline {
         };
         let token = claim.as_ref().map(Claim::token);
         let bytes = range.end - range.start;
-        let plain = self.vault.open(&file.origin, &file.segments, range);
+        let plain = self.vault.open_file(file, range);
         let this = self.clone();
         let when_ended = Box::new(move |file: &Arc<LiveFile>, _whole| this.after_delivery(file));
         let whose = (file.clone(), era);
@@ -389,9 +412,11 @@ impl Pipeline {
         self.table.census(self.clock.now())
     }
 
-    /// Completes once no blob waits to be released, and no broken write has left anything.
+    /// Completes once no blob waits to be released, no broken write has left anything, and nobody
+    /// writes to an upload.
     pub async fn cleaned(&self) {
-        while self.shredder.pending() > 0 || self.vault.unsettled() > 0 {
+        while self.shredder.pending() > 0 || self.vault.unsettled() > 0 || !self.uploads.is_quiet()
+        {
             self.clock.sleep(Duration::from_millis(5)).await;
         }
     }

@@ -71,6 +71,8 @@ slugs! {
         "RFC 7578: one boundary, each file in a part with a filename, at most 1000 parts. Nothing was kept.";
     IdempotencyUnsupported "idempotency-unsupported" 400 "Idempotency-Key has no meaning here"
         "Only the requests that create something accept it; remove the header.";
+    InconsistentUploadLength "inconsistent-upload-length" 400 "The upload's length contradicts itself"
+        "It was said differently before, or more bytes came than it has.";
     Unauthenticated "unauthenticated" 401 "No valid key or grant"
         "Send Authorization: Bearer dfk_<id>_<secret> with a key that is configured and has not ended, or a grant that is not used up.";
     Forbidden "forbidden" 403 "The key's roles do not allow this"
@@ -83,6 +85,8 @@ slugs! {
         "Less or more than the person agreed to here. The token was revoked; ask them again.";
     Suspended "suspended" 403 "The tenant is suspended"
         "Nothing can be read or taken in until the owner or the operator lifts it; deadlines run on.";
+    UploadComplete "upload-complete" 403 "The upload takes no more"
+        "It is a file, or part of one: its bytes stay as they are.";
     NotFound "not-found" 404 "Not found"
         "There is nothing under this address for this key.";
     ItemNotFound "item-not-found" 404 "The provider has no such item"
@@ -91,6 +95,8 @@ slugs! {
         "The Allow header lists the methods.";
     UploadTooSlow "upload-too-slow" 408 "The upload was too slow"
         "Nothing was kept. The operator sets the least rate a body must keep.";
+    MismatchingUploadOffset "mismatching-upload-offset" 409 "The upload goes on elsewhere"
+        "Upload-Offset tells where: send the bytes from there on. Nothing has changed.";
     Conflict "conflict" 409 "The first request with this key is still running"
         "Wait for the first answer, then ask again.";
     ConnectionNotActive "connection-not-active" 409 "The connection is not active yet"
@@ -113,6 +119,8 @@ slugs! {
         "The gateway stopped while the file lived. Its bytes can never be opened again; upload it again.";
     PreconditionFailed "precondition-failed" 412 "The file is not the one the request expects"
         "If-Match names another ETag than the file has.";
+    TusVersion "tus-version" 412 "Another version of tus"
+        "Send Tus-Resumable: 1.0.0, the version there is.";
     TooLarge "too-large" 413 "The file is too large"
         "The limit is in the detail. Nothing was kept.";
     UnsupportedMediaType "unsupported-media-type" 415 "This step cannot read this type"
@@ -147,10 +155,14 @@ slugs! {
         "Time, memory and output of a step are limited; the document reached one of them.";
     Malware "malware" 422 "The scanner found malware"
         "The file is not passed on. Nothing was kept of this request.";
+    UploadLocked "upload-locked" 423 "Another request writes to the upload"
+        "Ask with HEAD where it stands: that makes the other let go. What it brought is kept.";
     RateLimited "rate-limited" 429 "Too many requests"
         "Wait as long as Retry-After says.";
     QuotaExceeded "quota-exceeded" 429 "The tenant's live bytes are used up"
         "Delete files, or wait until some expire.";
+    ChecksumMismatch "checksum-mismatch" 460 "The bytes do not match their checksum"
+        "None of them was kept, and the upload is where it was: send them again.";
     Internal "internal" 500 "The gateway failed"
         "Nothing was kept of this request. The operator finds the cause under the request id.";
     UpstreamFailed "upstream-failed" 502 "A service behind the gateway failed"

@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use crate::clock::{Boot, Clock};
-use crate::file::Reason;
+use crate::file::{FileId, Reason};
 use crate::keyring::{Doomed, FileKeys, Keys, KeysDestroyed};
 use crate::metrics;
 use crate::receipt::{Evidence, Receipt};
@@ -43,12 +43,19 @@ pub struct Shredder {
     pending: Arc<AtomicU64>,
 }
 
-/// A blob whose keys are destroyed.
+/// A blob that nothing opens any more.
 struct Leftover {
-    proof: Arc<KeysDestroyed>,
-    index: usize,
+    leave: Leave,
     place: Place,
     blob: BlobId,
+}
+
+/// Why it may be deleted.
+enum Leave {
+    /// Its keys are destroyed; whose receipt says so, and where.
+    Destroyed { proof: Arc<KeysDestroyed>, of: FileId, index: usize },
+    /// It is in no record.
+    Discarded,
 }
 
 /// The background half of a [`Shredder`].
@@ -90,8 +97,14 @@ impl Shredder {
         let due = file.origin.keys.deadline();
         let _in_order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let proof = self.keys.destroy(&file.origin.keys, reason);
+        let parts = file.parts.iter().map(|part| self.keys.destroy(&part.origin.keys, reason));
+        let proofs: Vec<_> = parts.chain([proof.clone()]).collect();
         self.table.remove(file.id);
         file.cut.fire();
+        for proof in proofs.iter().filter(|proof| proof.file() != file.id) {
+            // A part may have a receipt of its own.
+            let _ = self.evidence.finish(proof);
+        }
         let receipt = self.evidence.finish(&proof);
         if !file.released.swap(true, Ordering::AcqRel) {
             metrics::count_by(metrics::FILES_DESTROYED, "reason", proof.reason().as_str());
@@ -99,8 +112,13 @@ impl Shredder {
                 let lag = self.clock.now().boot.since(due.boot());
                 metrics::observe(metrics::DESTROY_LAG, lag.as_secs_f64());
             }
-            for (index, segment) in file.segments.iter().enumerate() {
-                self.leave(&proof, index, segment.place, segment.blob);
+            let segments = file.holdings().zip(&proofs);
+            let segments = segments.flat_map(|((_, listed), proof)| {
+                listed.iter().map(move |segment| (segment, proof))
+            });
+            for (index, (segment, proof)) in segments.enumerate() {
+                let leave = Leave::Destroyed { proof: proof.clone(), of: file.id, index };
+                self.leave(leave, segment.place, segment.blob);
             }
         }
         receipt
@@ -115,11 +133,30 @@ impl Shredder {
     /// Destroys the keys of a file that never became one, and has its committed blobs released;
     /// an unfinished blob goes with its writer.
     pub fn discard(&self, keys: &FileKeys, reason: Reason, blobs: &[(Place, BlobId)]) {
-        let proof = self.keys.destroy(keys, reason);
+        let proof = {
+            let _in_order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+            let proof = self.keys.destroy(keys, reason);
+            // One that was accepted early has a receipt.
+            let _ = self.evidence.finish(&proof);
+            proof
+        };
         metrics::count_by(metrics::FILES_DESTROYED, "reason", proof.reason().as_str());
         for (index, (place, blob)) in blobs.iter().enumerate() {
-            self.leave(&proof, index, *place, *blob);
+            let leave = Leave::Destroyed { proof: proof.clone(), of: proof.file(), index };
+            self.leave(leave, *place, *blob);
         }
+    }
+
+    /// Destroys the keys of a file that is not complete, now; whoever has its bytes finds out.
+    pub fn end(&self, keys: &FileKeys, reason: Reason) -> Option<Receipt> {
+        let _in_order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.evidence.finish(&self.keys.destroy(keys, reason))
+    }
+
+    /// Has a segment's bytes released that never entered a record. Whoever calls this has forgotten
+    /// its commitment: nothing opens it any more.
+    pub fn discard_segment(&self, place: Place, blob: BlobId) {
+        self.leave(Leave::Discarded, place, blob);
     }
 
     /// Blobs without keys that still wait to be released.
@@ -128,9 +165,9 @@ impl Shredder {
         self.pending.load(Ordering::Relaxed)
     }
 
-    fn leave(&self, proof: &Arc<KeysDestroyed>, index: usize, place: Place, blob: BlobId) {
+    fn leave(&self, leave: Leave, place: Place, blob: BlobId) {
         self.pending.fetch_add(1, Ordering::Relaxed);
-        let leftover = Leftover { proof: proof.clone(), index, place, blob };
+        let leftover = Leftover { leave, place, blob };
         if self.leftovers.send(leftover).is_err() {
             // The cleaner ends only with the process, and the bytes of nameless files with it.
             self.pending.fetch_sub(1, Ordering::Relaxed);
@@ -182,10 +219,15 @@ impl Broom {
 
     /// Deletes a blob; if the store fails, says when to try again.
     async fn release(&self, leftover: Leftover, pause: Duration) -> Option<Retry> {
-        let leave = Doomed::KeysDestroyed(&leftover.proof);
+        let leave = match &leftover.leave {
+            Leave::Destroyed { proof, .. } => Doomed::KeysDestroyed(proof),
+            Leave::Discarded => Doomed::SegmentDiscarded,
+        };
         match self.vault.release(leftover.place, leftover.blob, leave).await {
             Ok(answer) => {
-                self.evidence.answered(leftover.proof.file(), leftover.index, answer);
+                if let Leave::Destroyed { of, index, .. } = leftover.leave {
+                    self.evidence.answered(of, index, answer);
+                }
                 self.pending.fetch_sub(1, Ordering::Relaxed);
                 None
             }

@@ -26,6 +26,7 @@ mod nursery;
 mod queues;
 mod quota;
 mod standing;
+mod uploads;
 
 pub use claims::{CONFIRM_WITHIN, CONTINUE_WITHIN, Claim, ClaimError, Claims};
 pub use connections::{
@@ -41,6 +42,9 @@ pub use nursery::{Closed, Nursery};
 use queues::Queues;
 pub use quota::{Quotas, Reservation};
 pub use standing::{Ended, Era, Standings, Suspended};
+pub use uploads::{
+    Face, Held, NotNow, Progress, Purpose, Standpoint, Upload, UploadParts, Uploads,
+};
 
 /// Which of the vault's two places holds a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +55,8 @@ pub enum Place {
     Store,
 }
 
-/// One sealed segment of a file, as its record lists it (VAULT.md).
+/// One sealed segment of a file, as its record lists it (VAULT.md). The list's order is the file's;
+/// an index only tells segments of one file apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {
     pub role: Role,
@@ -82,6 +87,12 @@ pub struct Origin {
     pub deadline: Deadline,
 }
 
+/// Segments of another file that were joined into this one, with the keys they are sealed under.
+pub struct Part {
+    pub origin: Origin,
+    pub segments: Vec<Segment>,
+}
+
 /// A file whose keys exist.
 pub struct LiveFile {
     pub id: FileId,
@@ -90,6 +101,10 @@ pub struct LiveFile {
     pub created: Now,
     /// Its name and type, sealed; a run has none.
     pub record: Option<SealedRecord>,
+    /// What was joined, in order: its bytes come before the file's own.
+    pub parts: Vec<Part>,
+    /// In which order parts come, where it is not each once.
+    pub order: Vec<u32>,
     pub segments: Vec<Segment>,
     /// A strong, random entity tag, quotes included.
     pub etag: String,
@@ -107,7 +122,21 @@ impl LiveFile {
     /// Plaintext bytes in all.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.plain_bytes).sum()
+        self.pieces().flat_map(|(_, segments)| segments).map(|segment| segment.plain_bytes).sum()
+    }
+
+    /// All segments in the order of their bytes, with what each is sealed under. A part that was
+    /// joined twice is there twice.
+    pub fn pieces(&self) -> impl Iterator<Item = (&Origin, &[Segment])> {
+        let parts = places(&self.order, self.parts.len()).filter_map(|place| self.parts.get(place));
+        let parts = parts.map(|part| (&part.origin, &part.segments[..]));
+        parts.chain(std::iter::once((&self.origin, &self.segments[..])))
+    }
+
+    /// All segments it has, each once.
+    pub fn holdings(&self) -> impl Iterator<Item = (&Origin, &[Segment])> {
+        let parts = self.parts.iter().map(|part| (&part.origin, &part.segments[..]));
+        parts.chain(std::iter::once((&self.origin, &self.segments[..])))
     }
 
     /// The moment it ends; the moment it was sealed for if it is over already.
@@ -115,6 +144,12 @@ impl LiveFile {
     pub fn expires_at(&self) -> Wall {
         self.origin.keys.deadline().unwrap_or(self.origin.deadline).expires_at()
     }
+}
+
+/// The places of `count` parts in the order their bytes come: each once, if none is said.
+pub fn places(order: &[u32], count: usize) -> impl Iterator<Item = usize> + '_ {
+    let once = if order.is_empty() { 0..count } else { 0..0 };
+    once.chain(order.iter().map(|place| *place as usize))
 }
 
 /// What the sweeper may take until a file counts as overdue.

@@ -24,11 +24,13 @@ use crate::metrics;
 use crate::store::{
     Answer, BlobId, BlobReader, BlobWriter, MemoryStore, Standing, Store, StoreError, Usage,
 };
-use crate::table::{Origin, Place, Segment};
+use crate::table::{LiveFile, Origin, Place, Segment};
 
+mod note;
 mod record;
 mod salts;
 mod token;
+pub use note::Note;
 pub use record::{Digests, Record};
 use salts::Salts;
 
@@ -71,6 +73,14 @@ pub struct Turn {
     _held: Option<Permit>,
 }
 
+/// What became of an append.
+pub struct Appended {
+    /// What came, sealed; nothing if not a byte did.
+    pub segment: Option<Segment>,
+    /// What it broke off with, if it did.
+    pub broke: Option<BodyError>,
+}
+
 /// Bodies up to here need no turn: they are through before anybody could wait for them.
 const SHORT_BYTES: usize = RUN_BYTES / 4;
 
@@ -104,19 +114,67 @@ impl Vault {
     where
         S: Stream<Item = Result<Bytes, BodyError>> + Unpin,
     {
+        let mut sealed = self.sealing(origin, (role, index), input, declared)?;
+        let first = sealed.next().await.ok_or(BodyError::Cut)??;
+        self.keep(origin, (role, index), first, &mut sealed).await
+    }
+
+    /// As [`Vault::seal`], for a stream that can be continued elsewhere: where it
+    /// [breaks off](BodyError::breaks_off), what came before is kept.
+    ///
+    /// # Errors
+    /// Any other error of the input, or that of keys or store; nothing is kept then.
+    pub async fn append<S>(
+        &self,
+        origin: &Origin,
+        at: (Role, u32),
+        input: S,
+        declared: Option<u64>,
+    ) -> Result<Appended, BodyError>
+    where
+        S: Stream<Item = Result<Bytes, BodyError>> + Unpin,
+    {
+        let mut sealed = self.sealing(origin, at, input, declared)?.keeping_what_came();
+        let first = sealed.next().await.ok_or(BodyError::Cut)??;
+        if first.is_last() && first.as_slice().len() as u64 == sealed_len(0) {
+            return Ok(Appended { segment: None, broke: sealed.broke() });
+        }
+        let segment = self.keep(origin, at, first, &mut sealed).await?;
+        Ok(Appended { segment: Some(segment), broke: sealed.broke() })
+    }
+
+    fn sealing<S>(
+        &self,
+        origin: &Origin,
+        (role, index): (Role, u32),
+        input: S,
+        declared: Option<u64>,
+    ) -> Result<SealStream<S>, BodyError>
+    where
+        S: Stream<Item = Result<Bytes, BodyError>> + Unpin,
+    {
         let input_key = self.keys.input_key(&origin.keys).map_err(keyless)?;
         let header = header(origin, role, index, origin.keys.file());
         let sealer = Sealer::new(&header, &origin.tenant, input_key, &self.salts)?;
         let (pool, clock) = (self.pool.clone(), self.clock.clone());
-        let mut sealed = SealStream::new(sealer, input, pool, clock, declared);
-        let first = sealed.next().await.ok_or(BodyError::Cut)??;
+        Ok(SealStream::new(sealer, input, pool, clock, declared))
+    }
+
+    /// Writes a segment where it belongs: what is small and whole stays in memory.
+    async fn keep(
+        &self,
+        origin: &Origin,
+        (role, index): (Role, u32),
+        first: SealedRun,
+        sealed: &mut (impl Stream<Item = Result<SealedRun, BodyError>> + Unpin),
+    ) -> Result<Segment, BodyError> {
         let bytes = first.as_slice().len();
         let small = first.is_last() && bytes <= SMALL_BYTES;
         let (place, writer) = match small.then(|| self.memory.begin_small(bytes)).flatten() {
             Some(writer) => (Place::Memory, writer),
             None => (Place::Store, self.store.begin().await?),
         };
-        let (end, blob) = self.write(place, writer, origin, first, &mut sealed).await?;
+        let (end, blob) = self.write(place, writer, origin, first, sealed).await?;
         let (plain_bytes, commitment) = (end.plain_len(), *end.commitment());
         Ok(Segment { role, index, plain_bytes, commitment, place, blob })
     }
@@ -160,18 +218,43 @@ impl Vault {
         segments: &[Segment],
         range: Range<u64>,
     ) -> ByteStream {
+        self.open_pieces(std::iter::once((origin, segments)), range)
+    }
+
+    /// As [`Vault::open`], over segments that are sealed under several files' keys.
+    #[must_use]
+    pub fn open_pieces<'a>(
+        self: &Arc<Self>,
+        pieces: impl Iterator<Item = (&'a Origin, &'a [Segment])>,
+        range: Range<u64>,
+    ) -> ByteStream {
         let mut start = 0;
-        let mut parts = VecDeque::new();
-        for segment in segments {
-            let end = start + segment.plain_bytes;
-            let wanted = range.start.clamp(start, end) - start..range.end.clamp(start, end) - start;
-            if !wanted.is_empty() {
-                parts.push_back((*segment, wanted));
+        let mut reading = Reading {
+            vault: self.clone(),
+            origins: Vec::new(),
+            parts: VecDeque::new(),
+            current: None,
+        };
+        for (origin, segments) in pieces {
+            let whose = reading.origins.len();
+            for segment in segments {
+                let end = start + segment.plain_bytes;
+                let within = |at: u64| at.clamp(start, end) - start;
+                let wanted = within(range.start)..within(range.end);
+                if !wanted.is_empty() {
+                    reading.parts.push_back((whose, *segment, wanted));
+                }
+                start = end;
             }
-            start = end;
+            reading.origins.push(origin.clone());
         }
-        let reading = Reading { vault: self.clone(), origin: origin.clone(), parts, current: None };
         Box::pin(stream::try_unfold(reading, Reading::next))
+    }
+
+    /// The plaintext bytes in `range` of a file.
+    #[must_use]
+    pub fn open_file(self: &Arc<Self>, file: &LiveFile, range: Range<u64>) -> ByteStream {
+        self.open_pieces(file.pieces(), range)
     }
 
     async fn opener(&self, origin: &Origin, segment: &Segment) -> Result<Opener, BodyError> {
@@ -284,13 +367,15 @@ const fn keyless(error: KeyringError) -> BodyError {
 /// One reader's way through a file's segments.
 struct Reading {
     vault: Arc<Vault>,
-    origin: Origin,
-    parts: VecDeque<(Segment, Range<u64>)>,
+    /// What the segments are sealed under, by the number that stands with each.
+    origins: Vec<Origin>,
+    parts: VecDeque<(usize, Segment, Range<u64>)>,
     current: Option<Current>,
 }
 
 /// The segment a reader is in.
 struct Current {
+    whose: usize,
     segment: Segment,
     opener: Opener,
     runs: Runs,
@@ -301,13 +386,15 @@ struct Current {
 impl Reading {
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, BodyError> {
         loop {
-            let Some(Current { segment, opener, runs, stretch }) = &mut self.current else {
-                let Some((segment, wanted)) = self.parts.pop_front() else { return Ok(None) };
-                let opener = self.vault.opener(&self.origin, &segment).await?;
+            let Some(Current { whose, segment, opener, runs, stretch }) = &mut self.current else {
+                let Some((whose, segment, wanted)) = self.parts.pop_front() else {
+                    return Ok(None);
+                };
+                let opener = self.vault.opener(&self.origins[whose], &segment).await?;
                 let runs = opener.layout().runs(wanted);
                 let store = self.vault.place(segment.place);
                 let stretch = runs.stored().and_then(|range| store.reader(segment.blob, range));
-                self.current = Some(Current { segment, opener, runs, stretch });
+                self.current = Some(Current { whose, segment, opener, runs, stretch });
                 continue;
             };
             let Some(run) = runs.next() else {
@@ -324,7 +411,7 @@ impl Reading {
                     store.read(segment.blob, run.stored.start, &mut buffer).await?;
                 }
             }
-            let (keys, clock) = (&self.origin.keys, &self.vault.clock);
+            let (keys, clock) = (&self.origins[*whose].keys, &self.vault.clock);
             keys.while_alive(|| clock.now(), || opener.open_run(run.chunks, &mut buffer))
                 .map_err(|_| BodyError::Gone)??;
             let plain = buffer.into_bytes().slice(run.wanted);

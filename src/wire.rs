@@ -391,6 +391,12 @@ pub struct Problem {
     /// Where a file is gone: its receipt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<String>,
+    /// Where an upload goes on, if that is what the request was wrong about.
+    #[serde(rename = "expected-offset", skip_serializing_if = "Option::is_none")]
+    pub expected_offset: Option<u64>,
+    /// Where the request thought it did.
+    #[serde(rename = "provided-offset", skip_serializing_if = "Option::is_none")]
+    pub provided_offset: Option<u64>,
 }
 
 /// The regions this gateway knows.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use http::Method;
 use serde_json::json;
 
 use super::client::{Client, ClientError};
@@ -41,7 +42,8 @@ impl Process {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(&self.options);
         let path = format!("/v1/process/{}?{}", segment(&self.steps), query.finish());
-        let request = source.post(client, &path, (&pulse, &sent))?;
+        let how = (Method::POST, path.as_str());
+        let request = source.request(client, how, (&pulse, &sent))?;
         let answer = client.send(request, &pulse).await?;
         let receipt = answer.headers().get("dayfly-receipt");
         let receipt = receipt.and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -1,13 +1,14 @@
-//! `dayfly put`: files in, ids out.
+//! `dayfly put`: files in, ids out. A long one goes on by itself where it broke off.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
 
 use super::client::{Client, ClientError, answered, printable};
 use super::remote::{Voice, segment, word};
+use super::resume::Resumable;
 use super::transfer::{Source, bar, is_dash};
 
 #[derive(Args, Debug)]
@@ -52,21 +53,39 @@ impl Put {
         let source = Source::open(file)?;
         let (pulse, label) = (client.pulse(), file.display().to_string());
         let bar = bar(self.voice.draws(), source.length, &label);
-        let mut request = source.post(client, &self.path(), (&pulse, &bar))?;
+        let said = self.said(file)?;
+        // A short file is sooner sent again than resumed, and a pipe cannot be read twice.
+        let stored = match source.length.filter(|length| *length > LONG) {
+            Some(length) => {
+                let (path, whole) = (self.path(), (file, length));
+                Resumable::begin(client, whole, &path, said, &bar).await?.send().await
+            }
+            None => {
+                let how = (Method::POST, self.path());
+                let mut request = source.request(client, (how.0, &how.1), (&pulse, &bar))?;
+                request.headers_mut().extend(said);
+                answered(client.send(request, &pulse).await?).await
+            }
+        };
+        bar.finish_and_clear();
+        stored
+    }
+
+    /// What is said of the file, beside its bytes.
+    fn said(&self, file: &Path) -> Result<HeaderMap, ClientError> {
+        let mut said = HeaderMap::new();
         let own = file.file_name().filter(|_| !is_dash(file)).map(|name| name.to_string_lossy());
         if let Some(name) = self.name.as_deref().or(own.as_deref()) {
             // In a header, not in the address: proxies write addresses down.
             let value = format!("attachment; filename*=UTF-8''{}", segment(name));
             let value = HeaderValue::from_str(&value).map_err(|_| BAD_NAME)?;
-            request.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+            said.insert(header::CONTENT_DISPOSITION, value);
         }
         if let Some(kind) = &self.media_type {
             let kind = HeaderValue::from_str(kind).map_err(|_| BAD_TYPE)?;
-            request.headers_mut().insert(header::CONTENT_TYPE, kind);
+            said.insert(header::CONTENT_TYPE, kind);
         }
-        let stored = answered(client.send(request, &pulse).await?).await;
-        bar.finish_and_clear();
-        stored
+        Ok(said)
     }
 
     fn path(&self) -> String {
@@ -82,6 +101,9 @@ impl Put {
         format!("/v1/files?{}", query.finish())
     }
 }
+
+/// A longer file goes on where it broke off, bytes.
+const LONG: u64 = 1 << 20;
 
 const BAD_NAME: ClientError = ClientError::Usage("that is no name for a file");
 const BAD_TYPE: ClientError = ClientError::Usage("that is no media type");

@@ -1,6 +1,6 @@
 //! Bytes between files here and the gateway: streamed, counted, and shown on a terminal.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -72,14 +72,28 @@ impl Source {
         Ok(Self { from: Box::new(file), length })
     }
 
+    /// What of a file comes after its first `offset` bytes.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has become shorter.
+    pub fn open_at(path: &Path, offset: u64) -> Result<Self, ClientError> {
+        let local = |error: io::Error| ClientError::local(path, &error);
+        let mut file = disk::open(path).map_err(local)?;
+        let length = file.metadata().map_err(local)?.len();
+        let left = length.checked_sub(offset);
+        let left = left.ok_or_else(|| local(io::ErrorKind::UnexpectedEof.into()))?;
+        file.seek(io::SeekFrom::Start(offset)).map_err(local)?;
+        Ok(Self { from: Box::new(file), length: Some(left) })
+    }
+
     /// A request that sends the source.
     ///
     /// # Errors
     /// When the path is no path.
-    pub fn post(
+    pub fn request(
         self,
         client: &Client,
-        path: &str,
+        (method, path): (Method, &str),
         (pulse, bar): (&Pulse, &ProgressBar),
     ) -> Result<Request<Outgoing>, ClientError> {
         let long = self.length.is_none_or(|length| length > LONG);
@@ -87,7 +101,7 @@ impl Source {
         let waiting = word.clone().map(|word| (word, SystemClock.sleep(UNASKED)));
         let (pulse, bar) = (pulse.clone(), bar.clone());
         let body = Sending { from: self.from, left: self.length, pulse, bar, waiting };
-        let mut request = client.request(Method::POST, path, body.boxed_unsync())?;
+        let mut request = client.request(method, path, body.boxed_unsync())?;
         if let Some(word) = word {
             let expect = HeaderValue::from_static("100-continue");
             request.headers_mut().insert(header::EXPECT, expect);

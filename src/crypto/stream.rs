@@ -28,6 +28,9 @@ pub struct SealStream<S> {
     pool: Arc<Pool>,
     clock: Arc<dyn Clock>,
     declared: Option<u64>,
+    /// Whether the segment may end where its input breaks off, and with what it did.
+    keeps_what_came: bool,
+    broke: Option<BodyError>,
     /// Taken at the end, so that the keys go with the last run and not with the stream.
     sealer: Option<Sealer>,
     frame: Bytes,
@@ -55,6 +58,8 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> SealStream<S> {
             pool,
             clock,
             declared,
+            keeps_what_came: false,
+            broke: None,
             sealer: Some(sealer),
             frame: Bytes::new(),
             input_ended: false,
@@ -63,9 +68,31 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> SealStream<S> {
         }
     }
 
+    /// For an append that can be continued: where its input [breaks off](BodyError::breaks_off),
+    /// the segment ends early and is whole, and [`SealStream::broke`] says why. Any other error is
+    /// passed on as ever. It waits for memory as long as it takes: what was sealed is worth it.
+    #[must_use]
+    pub fn keeping_what_came(mut self) -> Self {
+        self.keeps_what_came = true;
+        self
+    }
+
+    /// What the input broke off with, once the last run has come.
+    #[must_use]
+    pub const fn broke(&self) -> Option<BodyError> {
+        self.broke
+    }
+
     fn take(&mut self, capacity: usize) {
-        let (pool, clock) = (self.pool.clone(), self.clock.clone());
-        self.taking = Some(Box::pin(async move { pool.take(capacity, &*clock).await }));
+        let (pool, clock, patient) = (self.pool.clone(), self.clock.clone(), self.keeps_what_came);
+        self.taking = Some(Box::pin(async move {
+            loop {
+                match pool.take(capacity, &*clock).await {
+                    Err(Exhausted) if patient => {}
+                    taken => return taken,
+                }
+            }
+        }));
     }
 
     /// Waits for the buffer that was asked for, and puts it to use.
@@ -91,6 +118,9 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> SealStream<S> {
             // could not use that again: it would take, and later wipe, another.
             self.frame = Bytes::new();
             match ready!(Pin::new(&mut self.input).poll_next(cx)) {
+                Some(Err(error)) if self.keeps_what_came && error.breaks_off() => {
+                    (self.broke, self.input_ended) = (Some(error), true);
+                }
                 Some(frame) => self.frame = frame?,
                 None => self.input_ended = true,
             }

@@ -19,10 +19,12 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
+use super::interim::Interim;
 use super::line::Line;
 use super::places::{Crowd, Places};
 use super::socket::{CutMark, Socket};
 use super::tls::{Certificates, Stream};
+use super::tus;
 use super::watch::Watch;
 use crate::clock::{Clock, within};
 use crate::deliver::Unconfirmed;
@@ -86,6 +88,8 @@ pub(super) struct Peer {
     pub kill: Cut,
     /// Counted deliveries whose last byte has left on this connection.
     pub unconfirmed: Unconfirmed,
+    /// What is said before an answer, over HTTP/1.1.
+    pub interim: Interim,
 }
 
 /// Lets hyper spawn through our one seam.
@@ -199,6 +203,7 @@ impl Listener {
                 cut: CutMark::default(),
                 kill: Cut::default(),
                 unconfirmed: Unconfirmed::default(),
+                interim: Interim::default(),
             };
             let socket = Socket::new(stream, clock.clone(), &door, &peer);
             let (line, killed) = (Line::new(clock.clone()), peer.kill.fired());
@@ -248,6 +253,7 @@ fn serving(
         // Boxed, so that a connection between two requests holds none of it.
         let answering: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
             let mut request: Request = request.map(Body::new);
+            tus::overridden(&mut request);
             request.extensions_mut().insert(peer);
             let Ok(response) = router.oneshot(request).await;
             Ok::<_, Infallible>(busy.ride(response, version, &watch, &kill))

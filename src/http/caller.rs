@@ -35,6 +35,8 @@ pub(super) enum Need {
     ClientForgets,
     /// Taking files in: a client, or a grant for it.
     Upload,
+    /// To have an upload ended: also while the tenant is suspended.
+    UploadForgets,
     /// A file's bytes: a client, or a grant for that file.
     Download,
     /// Connections of one's tenant.
@@ -56,7 +58,9 @@ impl Need {
         match self {
             Self::AnyRole => roles != Roles::default(),
             Self::Client | Self::ClientForgets => roles.client,
-            Self::Upload => roles.client || matches!(scope, Some(Scope::Upload(_))),
+            Self::Upload | Self::UploadForgets => {
+                roles.client || matches!(scope, Some(Scope::Upload(_)))
+            }
             Self::Download => roles.client || matches!(scope, Some(Scope::Download(_))),
             Self::Connector | Self::ConnectorForgets => roles.connector,
             Self::Receipts => roles.client || roles.owner || roles.auditor,
@@ -75,6 +79,7 @@ impl Need {
             Self::AnyRole
             | Self::ConnectorForgets
             | Self::ClientForgets
+            | Self::UploadForgets
             | Self::Receipts
             | Self::Audit
             | Self::Owner

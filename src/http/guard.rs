@@ -16,6 +16,7 @@ use super::leftover::Leftover;
 use super::neighbour::Neighbour;
 use super::{Gate, Problem, Rules, consent, query};
 use crate::entropy::{Entropy, random};
+use crate::file::UploadId;
 use crate::metrics;
 use crate::policy::{Presented, PresentedGrant};
 use crate::problem::Slug;
@@ -162,11 +163,19 @@ fn caller(gate: &Gate, request: &Request, rules: Arc<Rules>) -> Option<Caller> {
         return Caller::new(principal, rules);
     };
     let claim = request.headers().get("dayfly-claim").and_then(|value| value.to_str().ok());
-    let grant = gate.grants.authenticate(&presented, claim)?;
+    let upload = upload_of(request.uri().path());
+    let began = |grant| upload.is_some_and(|upload| gate.pipeline.is_of_grant(upload, grant));
+    let grant = gate.grants.authenticate(&presented, claim, began)?;
     if !rules.policy.stands_behind(&grant.key, now) {
         return None;
     }
     Caller::bearing(grant, rules)
+}
+
+/// The upload a request goes on with, by its address.
+fn upload_of(path: &str) -> Option<UploadId> {
+    let id = path.strip_prefix("/v1/tus/").or_else(|| path.strip_prefix("/v1/uploads/"))?;
+    id.parse().ok()
 }
 
 fn bearer(request: &Request) -> Option<&str> {

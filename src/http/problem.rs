@@ -10,7 +10,7 @@ use crate::body::BodyError;
 use crate::connect::ConnectError;
 use crate::file::{FileId, Reason};
 use crate::keyring::KeyringError;
-use crate::pipeline::PipelineError;
+use crate::pipeline::{PipelineError, UploadError};
 use crate::policy::Refusal;
 use crate::problem::Slug;
 use crate::process::ProcessError;
@@ -24,6 +24,10 @@ pub struct Problem {
     detail: Cow<'static, str>,
     headers: Vec<(HeaderName, HeaderValue)>,
     receipt: Option<FileId>,
+    /// Where an upload goes on, and where the request thought it did.
+    offsets: Option<(u64, u64)>,
+    /// Whether its type is the one registered with the IANA, in place of our page.
+    registered: bool,
 }
 
 impl Problem {
@@ -36,7 +40,30 @@ impl Problem {
     /// A problem with a detail of its own.
     #[must_use]
     pub const fn because(slug: Slug, detail: &'static str) -> Self {
-        Self { slug, detail: Cow::Borrowed(detail), headers: Vec::new(), receipt: None }
+        Self {
+            slug,
+            detail: Cow::Borrowed(detail),
+            headers: Vec::new(),
+            receipt: None,
+            offsets: None,
+            registered: false,
+        }
+    }
+
+    /// The same under its registered type, where it has one: what the draft on resumable uploads
+    /// asks for.
+    #[must_use]
+    pub fn registered(mut self) -> Self {
+        self.registered =
+            matches!(self.slug, Slug::MismatchingUploadOffset | Slug::InconsistentUploadLength);
+        self
+    }
+
+    fn kind(&self) -> String {
+        if self.registered {
+            return format!("{REGISTRY}#{}", self.slug.as_str());
+        }
+        format!("/problems/{}", self.slug.as_str())
     }
 
     #[must_use]
@@ -102,12 +129,14 @@ impl Problem {
     #[must_use]
     pub fn render(self, request_id: &str) -> Response {
         let document = wire::Problem {
-            kind: format!("/problems/{}", self.slug.as_str()),
+            kind: self.kind(),
             title: self.slug.title(),
             status: self.slug.status(),
             detail: self.detail.into_owned(),
             request_id: request_id.to_owned(),
             receipt: self.receipt.map(|file| format!("/v1/receipts/{file}")),
+            expected_offset: self.offsets.map(|(expected, _)| expected),
+            provided_offset: self.offsets.map(|(_, provided)| provided),
         };
         let json = serde_json::to_vec(&document).unwrap_or_default();
         let mut response = Response::new(Body::from(json));
@@ -157,6 +186,34 @@ impl From<PipelineError> for Problem {
                 "As many of the tenant's jobs as there may be have not ended yet.",
             )
             .retry_after(60),
+        }
+    }
+}
+
+/// Problem types that are registered (RFC 9457, section 4.2).
+const REGISTRY: &str = "https://iana.org/assignments/http-problem-types";
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Pipeline(error) => error.into(),
+            UploadError::Offset { expected, provided } => {
+                let offset = HeaderName::from_static("upload-offset");
+                let problem = Self::new(Slug::MismatchingUploadOffset)
+                    .with(offset, HeaderValue::from(expected));
+                Self { offsets: Some((expected, provided)), ..problem }
+            }
+            UploadError::Length => Self::new(Slug::InconsistentUploadLength),
+            UploadError::Busy => Self::new(Slug::UploadLocked),
+            UploadError::Complete => Self::new(Slug::UploadComplete),
+            UploadError::Checksum => Self::new(Slug::ChecksumMismatch),
+            UploadError::BadChecksum => {
+                Self::because(Slug::BadRequest, "The trailer Upload-Checksum cannot be understood.")
+            }
+            UploadError::Unfinished => {
+                Self::because(Slug::BadRequest, "A part that is to be joined is not complete.")
+            }
+            UploadError::Over => Self::new(Slug::Deleted),
         }
     }
 }

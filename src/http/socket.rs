@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::accept::{Door, Peer};
 use super::frames::Frames;
+use super::interim::Interim;
 use super::tls::Stream;
 use crate::clock::{Clock, Sleep};
 use crate::deliver::Unconfirmed;
@@ -43,6 +44,11 @@ pub(super) struct Socket {
     frames: Frames,
     greeting: Option<Greeting>,
     farewell: Option<Farewell>,
+    interim: Interim,
+    /// An interim answer that is being written.
+    aside: Vec<u8>,
+    /// Whether what hyper last wrote was taken whole: it is then between two messages.
+    between: bool,
 }
 
 /// The time a client has for its first bytes. hyper's own limit on a head starts only once the
@@ -67,7 +73,50 @@ impl Socket {
         let greeting = Some(Greeting { until, left: PREFACE_BYTES });
         let (cut, unconfirmed) = (peer.cut.clone(), peer.unconfirmed.clone());
         let frames = Frames::new(clock.now().boot);
-        Self { stream, clock, pace, cut, unconfirmed, frames, greeting, farewell: None }
+        let (interim, aside, between) = (peer.interim.clone(), Vec::new(), true);
+        Self {
+            stream,
+            clock,
+            pace,
+            cut,
+            unconfirmed,
+            frames,
+            greeting,
+            farewell: None,
+            interim,
+            aside,
+            between,
+        }
+    }
+
+    /// Writes what waits to be said before the answer. Once begun, nothing comes between.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.interim.listen(cx);
+        if self.between && self.aside.is_empty() {
+            self.aside = self.interim.take();
+        }
+        while !self.aside.is_empty() {
+            let wrote = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.aside))?;
+            if wrote == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.aside.drain(..wrote);
+            if self.aside.is_empty() {
+                // TLS keeps what it has sealed until it is told to send it.
+                drop(Pin::new(&mut self.stream).poll_flush(cx));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Notes whether a write was taken whole.
+    fn noted(
+        &mut self,
+        result: Poll<io::Result<usize>>,
+        offered: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.between = matches!(&result, Poll::Ready(Ok(bytes)) if *bytes == offered);
+        result
     }
 
     /// Whether the client is still within its time for its first bytes.
@@ -113,6 +162,9 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(Err(error)) = self.poll_interim(cx) {
+            return Poll::Ready(Err(error));
+        }
         let before = into.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, into);
         let read = into.filled().len() - before;
@@ -145,7 +197,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let result = self.noted(result, bytes.len());
         self.wrote(result, cx)
     }
 
@@ -154,7 +208,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let result = self.noted(result, slices.iter().map(|slice| slice.len()).sum());
         self.wrote(result, cx)
     }
 

@@ -14,7 +14,7 @@ use super::guard::{json, stopping};
 use super::query::{Query, downloads, ttl};
 use super::replay::{self, Attempt};
 use super::segment::Segment;
-use super::{Gate, Problem, disposition, receipts};
+use super::{Gate, Problem, disposition, partial, receipts};
 use crate::clock::within;
 use crate::intake::{Algorithm, Digester, Expected, Parts, boundary, clean, declared_type};
 use crate::job::JobId;
@@ -47,6 +47,8 @@ const PARAMETERS: [&str; 5] = ["name", "ttl", "region", "downloads", "steps"];
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition safe"),
         ("Want-Repr-Digest" = Option<String>, Header, description = "RFC 9530; sha-256, sha-512"),
         ("Repr-Digest" = Option<String>, Header, description = "Checked, else nothing is kept"),
+        ("Upload-Complete" = Option<String>, Header, description = "`?0` or `?1`: the upload can be \
+            resumed at the `Location` of a 104 or 201 (draft-ietf-httpbis-resumable-upload)"),
     ),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
@@ -107,14 +109,14 @@ pub(super) async fn put_unnamed(
 }
 
 /// What is asked of one upload, apart from its bytes.
-struct Wish {
-    terms: Terms,
-    name: Option<String>,
-    downloads: Option<u64>,
+pub(super) struct Wish {
+    pub terms: Terms,
+    pub name: Option<String>,
+    pub downloads: Option<u64>,
     declared: Option<u64>,
-    boundary: Option<String>,
+    pub boundary: Option<String>,
     /// What a job is to do with it.
-    recipe: Option<Recipe>,
+    pub recipe: Option<Recipe>,
 }
 
 async fn take(
@@ -134,6 +136,9 @@ async fn take(
     stopping(gate)?;
     if wish.recipe.is_some() {
         gate.pipeline.has_room_for_jobs(tenant)?;
+    }
+    if request.method() == Method::POST && partial::complete(request.headers()).is_some() {
+        return partial::create(gate, caller, wish, digester, request).await;
     }
     let attempt = replay::attempt(gate, caller, &request)?;
     let _turn = gate.pipeline.admit(declared).await?;
@@ -195,7 +200,7 @@ fn wish(caller: &Caller, request: &Request, path_name: Option<String>) -> Result
 
 /// The steps a job is to run on the upload, and their names. The `+` between them is a blank once
 /// the query is decoded.
-fn recipe(caller: &Caller, steps: &str) -> Result<(Recipe, Vec<String>), Problem> {
+pub(super) fn recipe(caller: &Caller, steps: &str) -> Result<(Recipe, Vec<String>), Problem> {
     let steps = caller.rules.steps.parse(&steps.replace([' ', ','], "+"))?;
     let names = steps.names().map(str::to_owned).collect();
     Ok((Recipe::new(steps, Vec::new(), None)?, names))
@@ -345,7 +350,7 @@ async fn acknowledged(
 
 /// Starts the job that was asked for along with the upload, on all of its files. If that cannot be,
 /// nothing is kept of the upload either.
-fn start(
+pub(super) fn start(
     gate: &Gate,
     caller: &Caller,
     terms: &Terms,
@@ -368,7 +373,7 @@ fn start(
 }
 
 /// Files were made: that is in the trail, and what a grant allowed for them is spent.
-fn noted(
+pub(super) fn noted(
     gate: &Gate,
     caller: &Caller,
     files: &[Arc<LiveFile>],

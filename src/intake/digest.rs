@@ -89,7 +89,7 @@ impl Algorithm {
 }
 
 /// Hashes a body in as many ways as were asked for, often none.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Digester {
     sha256: Option<Context>,
     sha512: Option<Context>,
@@ -118,6 +118,12 @@ impl Digester {
     /// Also continues a keyed hash that already covers the request's head.
     pub fn fingerprint(&mut self, head: hmac::Context) {
         self.fingerprint = Some(head);
+    }
+
+    /// Whether nothing was asked for.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        self.sha256.is_none() && self.sha512.is_none() && self.fingerprint.is_none()
     }
 
     /// Takes the next bytes.

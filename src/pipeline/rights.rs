@@ -75,6 +75,7 @@ impl Pipeline {
     /// When it cannot be written down; the tenant is suspended all the same.
     pub fn suspend(&self, tenant: TenantId) -> Result<bool, EvidenceError> {
         let first = self.standings.suspend(tenant);
+        self.end_uploads(tenant, Reason::Cancelled);
         self.hooks.tell(tenant, TenantEvent::Suspended);
         self.evidence.note_suspension(tenant, true).map(|()| first)
     }
@@ -108,10 +109,11 @@ impl Pipeline {
         // First nobody in flight may get any further; then what is there can be counted.
         self.standings.erase(tenant);
         self.jobs.forget_all_of(tenant);
+        // An upload has a receipt from its beginning on.
+        let mut erased = self.end_uploads(tenant, Reason::Erased);
         for keys in self.nursery.of(tenant) {
             self.keys.destroy(&keys, Reason::Erased);
         }
-        let mut erased = Vec::new();
         for batch in self.table.of(tenant).chunks(BATCH) {
             for file in batch {
                 let receipt = self.shredder.shred(file, Reason::Erased);

@@ -168,6 +168,8 @@ impl Pipeline {
             origin,
             created: now,
             record: None,
+            parts: Vec::new(),
+            order: Vec::new(),
             segments,
             etag: String::new(),
             rent,

@@ -94,6 +94,7 @@ impl Pipeline {
     pub async fn sweep(&self) {
         self.end_keys().await;
         self.jobs.sweep(self.clock.now());
+        self.sweep_uploads();
         // Asked first: what is condemned from here on is buried by the next sweep.
         let generation = self.keys.generation();
         if self.beat.buried.swap(generation, Ordering::SeqCst) != generation {
@@ -132,7 +133,9 @@ impl Pipeline {
         loop {
             let alone = self.table.due_alone(now, BATCH * 8);
             for file in &alone {
-                self.keys.destroy(&file.origin.keys, Reason::Expired);
+                for (origin, _) in file.pieces() {
+                    self.keys.destroy(&origin.keys, Reason::Expired);
+                }
             }
             // Reported afterwards: whoever else looks meanwhile gets them too, and does not pass
             // before they are gone.
@@ -158,6 +161,7 @@ impl Pipeline {
 
     /// Destroys every key of this process, and lets none be made: the last act before it exits.
     pub fn forget_all(&self) {
+        self.close_uploads();
         for keys in self.nursery.close() {
             self.keys.destroy(&keys, Reason::Shutdown);
         }

@@ -20,6 +20,7 @@ use crate::secret::Slab;
 use crate::store::{Answer, Faults, FaultyStore, MemoryStore};
 
 mod clocks;
+mod growing;
 mod jobs;
 mod model;
 mod rights;

@@ -18,9 +18,13 @@ use crate::receipt::Acceptance;
 use crate::region::Region;
 use crate::shred::Shredder;
 use crate::table::{
-    Claims, Closed, Cut, Ended, Era, Fingerprint, Kind, LiveFile, Nursery, Origin, Place, Segment,
+    self, Claims, Closed, Cut, Ended, Era, Fingerprint, Kind, LiveFile, Nursery, Origin, Part,
+    Place, Segment,
 };
 use crate::vault::{Record, Turn};
+
+/// Blobs of one file whose store's answer its receipt repeats: as many as a row of evidence holds.
+const BLOBS_NAMED: usize = 255;
 
 /// A file as it arrives.
 pub struct Upload {
@@ -38,12 +42,26 @@ pub struct Sealed {
     pub(super) unborn: Unborn,
     pub(super) era: Era,
     pub(super) created: Now,
-    pub(super) segment: Segment,
+    /// What was joined into it; its bytes come first.
+    pub(super) parts: Vec<Joined>,
+    /// In which order those come, where it is not each once.
+    pub(super) order: Vec<u32>,
+    pub(super) segments: Vec<Segment>,
     pub(super) record: Record,
     pub(super) downloads: Option<u64>,
     pub(super) taken: Taken,
     /// Processors that have had its plaintext already.
     pub(super) handed_to: Vec<String>,
+    /// Whether it has a receipt already.
+    pub(super) accepted: bool,
+}
+
+/// What another file that was not complete has given up to be joined.
+pub(super) struct Joined {
+    pub unborn: Unborn,
+    pub segments: Vec<Segment>,
+    /// Whether it has a receipt of its own.
+    pub accepted: bool,
 }
 
 /// Keys of a file that is not complete: destroyed on drop, whatever became of the request.
@@ -64,6 +82,12 @@ impl Unborn {
     /// A blob that must go with the keys from now on.
     pub(super) fn owns(&mut self, segment: &Segment) {
         self.blobs.push((segment.place, segment.blob));
+    }
+
+    /// A blob that goes before the keys do: its segment is in no record.
+    pub(super) fn disown(&mut self, segment: &Segment) {
+        self.blobs.retain(|(place, blob)| (*place, *blob) != (segment.place, segment.blob));
+        self.shredder.discard_segment(segment.place, segment.blob);
     }
 
     /// Its era has ended: why it is not to be.
@@ -192,7 +216,20 @@ impl Pipeline {
         // The first bytes have told the type; nothing plain is kept while other parts arrive.
         taken.head.zeroize();
         let (downloads, handed_to) = (upload.downloads, Vec::new());
-        Ok(Sealed { unborn, era, created, segment, record, downloads, taken, handed_to })
+        let (parts, order, segments) = (Vec::new(), Vec::new(), vec![segment]);
+        Ok(Sealed {
+            unborn,
+            era,
+            created,
+            parts,
+            order,
+            segments,
+            record,
+            downloads,
+            taken,
+            handed_to,
+            accepted: false,
+        })
     }
 
     /// Makes files known together: all of them, or none.
@@ -231,35 +268,57 @@ impl Pipeline {
     }
 
     fn publish_within(&self, sealed: Sealed) -> Result<Arc<LiveFile>, PipelineError> {
-        let Sealed { mut unborn, era, created, segment, record, downloads, taken, handed_to } =
-            sealed;
+        let Sealed { mut unborn, era, created, parts, order, segments, record, .. } = sealed;
+        let (downloads, taken, handed_to) = (sealed.downloads, sealed.taken, sealed.handed_to);
         if let Some(ended) = era.end() {
             return Err(unborn.ended(ended));
         }
         let origin = unborn.origin()?;
         let id = origin.keys.file();
         let record = self.vault.seal_record(origin, &record)?;
-        let rent = self.vault.rent(record.as_slice().len())?;
+        let listed = || parts.iter().flat_map(|part| &part.segments).chain(&segments);
+        let rent = record.as_slice().len() + listed().count() * size_of::<Segment>();
+        let rent = self.vault.rent(rent)?;
         let etag = BASE32_NOPAD.encode(&random::<16>(&*self.entropy)?).to_ascii_lowercase();
-        self.evidence.accept(Acceptance {
-            file: id,
-            tenant: origin.tenant,
-            region: origin.region,
-            accepted_at: created.wall,
-            expires_at: expires_at(origin),
-            epoch: origin.deadline.epoch(),
-            keyring: origin.keys.keeper(),
-            commitments: vec![segment.commitment],
-            blobs: vec![self.vault.store_name(segment.place)],
-            handed_to,
-        })?;
+        let places = table::places(&order, parts.len()).filter_map(|place| parts.get(place));
+        let in_order = places.flat_map(|part| &part.segments).chain(&segments);
+        let commitments: Vec<_> = in_order.map(|segment| segment.commitment).collect();
+        let blobs = listed().take(BLOBS_NAMED);
+        let blobs = blobs.map(|segment| self.vault.store_name(segment.place)).collect::<Vec<_>>();
+        if sealed.accepted {
+            self.evidence.complete(id, &commitments, &blobs);
+        } else {
+            self.evidence.accept(Acceptance {
+                file: id,
+                tenant: origin.tenant,
+                region: origin.region,
+                accepted_at: created.wall,
+                expires_at: expires_at(origin),
+                epoch: origin.deadline.epoch(),
+                keyring: origin.keys.keeper(),
+                commitments,
+                blobs,
+                handed_to,
+            })?;
+        }
+        for part in parts.iter().filter(|part| part.accepted) {
+            let own: Vec<_> = part.segments.iter().map(|segment| segment.commitment).collect();
+            self.evidence.complete(part.unborn.origin()?.keys.file(), &own, &[]);
+        }
+        // From here on what goes wrong finds the keys in one hand, or in the other.
+        let parts = parts.into_iter().map(|part| {
+            Ok::<_, BodyError>(Part { segments: part.segments, origin: part.unborn.hand_over()? })
+        });
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
         let file = Arc::new(LiveFile {
             id,
             kind: Kind::File,
             origin: unborn.hand_over()?,
             created,
             record: Some(record),
-            segments: vec![segment],
+            parts,
+            order,
+            segments,
             etag: format!("\"{etag}\""),
             rent,
             claims: downloads.map(|n| Claims::new(n, self.clock.clone())),

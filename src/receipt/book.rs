@@ -54,6 +54,7 @@ impl Evidence {
             expires_at: said.expires_at,
             epoch: said.epoch,
             keyring: said.keyring,
+            first_blobs: u8::try_from(said.blobs.len()).unwrap_or(u8::MAX),
             blobs: said.blobs.into_iter().map(|store| (store, Answer::Pending)).collect(),
             first_handed: u8::try_from(said.handed_to.len()).unwrap_or(u8::MAX),
             handed_to: said.handed_to,
@@ -74,6 +75,19 @@ impl Evidence {
             segment: 0,
             over: None,
         })
+    }
+
+    /// All bytes of a file that was accepted before them are sealed: what they commit to, and where
+    /// they are.
+    pub fn complete(&self, file: FileId, commitments: &[[u8; 32]], blobs: &[&'static str]) {
+        self.change(file, |row| {
+            let live = row.end.is_none();
+            if live {
+                row.commitment = commit(&row.salt, file, commitments);
+                row.blobs = blobs.iter().map(|store| (*store, Answer::Pending)).collect();
+            }
+            live
+        });
     }
 
     /// A life was shortened: the receipt says the earlier end.

@@ -91,7 +91,7 @@ fn listed(words: &[String]) -> String {
 pub(super) fn acceptance(row: &Row, boot: &BootNote) -> String {
     let mut text = String::with_capacity(2048);
     head(&mut text, "live", row, row.first_expires_at);
-    for (store, _) in &row.blobs {
+    for (store, _) in row.blobs.iter().take(usize::from(row.first_blobs)) {
         let _ = writeln!(text, "blob {store} pending");
     }
     let handed = row.handed_to.iter().take(usize::from(row.first_handed));

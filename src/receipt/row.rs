@@ -27,6 +27,8 @@ pub(super) struct Row {
     pub epoch: Epoch,
     pub keyring: &'static str,
     pub blobs: Vec<(&'static str, Answer)>,
+    /// How many of them were named by the acceptance.
+    pub first_blobs: u8,
     pub handed_to: Vec<String>,
     /// How many of them were named by the acceptance.
     pub first_handed: u8,
@@ -146,6 +148,7 @@ impl Row {
             out.text(store);
             out.0.push(u8::from(*answer == Answer::Deleted));
         }
+        out.0.push(self.first_blobs);
         out.0.push(count(self.handed_to.len()));
         self.handed_to.iter().take(255).for_each(|name| out.text(name));
         out.0.push(self.first_handed);
@@ -196,6 +199,7 @@ impl Row {
             epoch: epoch(from.number()?)?,
             keyring: word(&from.text()?),
             blobs: Vec::new(),
+            first_blobs: 0,
             handed_to: Vec::new(),
             first_handed: 0,
             salt: [0; 32],
@@ -218,6 +222,7 @@ impl Row {
             let store = word(&from.text()?);
             row.blobs.push((store, [Answer::Pending, Answer::Deleted][usize::from(from.flag()?)]));
         }
+        row.first_blobs = from.byte()?;
         for _ in 0..from.byte()? {
             row.handed_to.push(from.text()?);
         }
@@ -296,6 +301,7 @@ mod tests {
             epoch: Epoch::Quarter(2_000_000),
             keyring: "kernel",
             blobs: vec![("local", Answer::Deleted), ("s3", Answer::Pending)],
+            first_blobs: 1,
             handed_to: vec!["text".to_owned(), "tika".to_owned()],
             first_handed: 1,
             salt: [3; 32],

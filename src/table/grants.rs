@@ -136,12 +136,13 @@ impl Grant {
         self.ends.0
     }
 
-    /// Whether it can still be used, in part at least: a broken delivery may go on for a while.
-    /// `continued` is the claim that a client names.
-    fn is_open(&self, now: Now, continued: Option<&str>) -> bool {
+    /// Whether it can still be used, in part at least: a broken delivery may go on for a while, and
+    /// an upload it began until it is over. `continued` is the claim that a client names, `began`
+    /// whether it speaks of such an upload.
+    fn is_open(&self, now: Now, continued: Option<&str>, began: impl FnOnce() -> bool) -> bool {
         self.is_kept(now)
             && match &self.scope {
-                Scope::Upload(upload) => upload.left.load(Ordering::Acquire) > 0,
+                Scope::Upload(upload) => upload.left.load(Ordering::Acquire) > 0 || began(),
                 Scope::Download(download) => {
                     download.claims.left() > 0
                         || continued.is_some_and(|claim| download.claims.continues(claim))
@@ -203,12 +204,13 @@ impl Grants {
         &self,
         presented: &PresentedGrant,
         continued: Option<&str>,
+        began: impl FnOnce(GrantId) -> bool,
     ) -> Option<Arc<Grant>> {
         let found = self.all().get(&presented.id).cloned();
         let nobodys = [0; 32];
         let hash = found.as_ref().map_or(&nobodys, |grant| &grant.sha256);
         let same = bool::from(hash.ct_eq(&presented.sha256));
-        found.filter(|grant| same && grant.is_open(self.clock.now(), continued))
+        found.filter(|grant| same && grant.is_open(self.clock.now(), continued, || began(grant.id)))
     }
 
     /// Ends every grant.
@@ -277,11 +279,14 @@ mod tests {
         let mine = house.add("acme", 1).unwrap();
         let wrong = PresentedGrant { id: mine.id, sha256: [0; 32] };
         let unknown = PresentedGrant { id: GrantId::from_bytes([9; 16]), sha256: [0; 32] };
-        assert!(house.grants.authenticate(&mine, None).is_some());
-        assert!(house.grants.authenticate(&wrong, None).is_none());
-        assert!(house.grants.authenticate(&unknown, None).is_none(), "the hash of nobody's");
+        assert!(house.grants.authenticate(&mine, None, |_| false).is_some());
+        assert!(house.grants.authenticate(&wrong, None, |_| false).is_none());
+        assert!(
+            house.grants.authenticate(&unknown, None, |_| false).is_none(),
+            "the hash of nobody's"
+        );
         house.clock.advance(Duration::from_secs(60));
-        assert!(house.grants.authenticate(&mine, None).is_none());
+        assert!(house.grants.authenticate(&mine, None, |_| false).is_none());
         house.grants.sweep();
         assert_eq!(house.budget.used(), 0);
     }
@@ -308,6 +313,6 @@ mod tests {
         assert!(house.add("other", 1).is_ok(), "one tenant cannot use up another's");
         house.grants.forget(TenantId::of("acme"));
         assert!(house.add("acme", 1).is_ok());
-        assert!(house.grants.authenticate(&others, None).is_some());
+        assert!(house.grants.authenticate(&others, None, |_| false).is_some());
     }
 }

@@ -46,7 +46,8 @@ impl Queues {
             let new = || Shelf { bucket: bucket.clone(), files: BTreeSet::new() };
             self.buckets.entry(bucket.number()).or_insert_with(new).files.insert(file.id);
         }
-        if !keys.ends_with_bucket() {
+        // The keys of parts may be of other buckets than the file's own.
+        if !file.parts.is_empty() || !keys.ends_with_bucket() {
             self.alone_by_boot.insert((due.boot(), file.id));
             self.alone_by_wall.insert((due.expires_at(), file.id));
         }

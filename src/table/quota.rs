@@ -84,6 +84,20 @@ impl Reservation {
         self.bytes += more;
         Ok(())
     }
+
+    /// Gives back some of what it claimed.
+    pub fn shrink(&mut self, less: u64) {
+        let less = less.min(self.bytes);
+        self.used.bytes.fetch_sub(less, Ordering::Relaxed);
+        self.bytes -= less;
+    }
+
+    /// Takes over what another of the same tenant has claimed.
+    pub fn absorb(&mut self, mut other: Self) {
+        if Arc::ptr_eq(&self.used, &other.used) {
+            self.bytes += std::mem::take(&mut other.bytes);
+        }
+    }
 }
 
 impl Drop for Reservation {

@@ -12,7 +12,7 @@ use crate::file::{Deadline, FileId, Reason, TenantId};
 use crate::keyring::MemoryKeyring;
 use crate::region::Region;
 use crate::secret::Slab;
-use crate::table::{Cut, Kind, LiveFile, Quotas};
+use crate::table::{Cut, Kind, Quotas};
 
 struct House {
     vault: Arc<Vault>,
@@ -61,6 +61,8 @@ impl House {
             origin,
             created: self.clock.now(),
             record: Some(record),
+            parts: Vec::new(),
+            order: Vec::new(),
             segments: vec![segment],
             etag: String::new(),
             rent: self.vault.rent(0).unwrap(),

@@ -39,6 +39,7 @@ mod policy;
 mod process;
 mod receipts;
 mod region;
+mod resume;
 mod rights;
 mod roles;
 mod s3;

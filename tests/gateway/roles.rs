@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Setup, TestGateway};
+use crate::harness::{Answer, Ask, Client, Setup, TestGateway};
 
 const ROLES: [&str; 5] = ["client", "connector", "owner", "auditor", "ops"];
 
@@ -19,6 +19,13 @@ const MATRIX: &[(&str, &str, &str)] = &[
     ("patch", "/v1/files/{id}", "client"),
     ("delete", "/v1/files/{id}", "client"),
     ("get", "/v1/files/{id}/content", "client"),
+    ("post", "/v1/tus", "client"),
+    ("get", "/v1/tus/{id}", "client"),
+    ("patch", "/v1/tus/{id}", "client"),
+    ("delete", "/v1/tus/{id}", "client"),
+    ("get", "/v1/uploads/{id}", "client"),
+    ("patch", "/v1/uploads/{id}", "client"),
+    ("delete", "/v1/uploads/{id}", "client"),
     ("post", "/v1/process/{steps}", "client"),
     ("post", "/v1/jobs", "client"),
     ("get", "/v1/jobs", "client"),
@@ -88,6 +95,9 @@ fn ask(client: &Client, method: &str, path: &str, object: &str) -> Answer {
         .replace("{service}", "dropbox")
         .replace("{index}", "0")
         .replace("{tile}", "0/000.p/1");
+    if path.starts_with("/v1/tus") || path.starts_with("/v1/uploads") {
+        return resumed(client, method, &real);
+    }
     let body = match (method, path) {
         ("PATCH", _) => json!({"ttl": "5m"}).to_string(),
         (_, "/v1/grants") => json!({"allow": "upload", "count": 1, "ttl": "5m"}).to_string(),
@@ -97,6 +107,22 @@ fn ask(client: &Client, method: &str, path: &str, object: &str) -> Answer {
         _ => return client.ask(method, real).send(),
     };
     client.ask(method, real).body(body.as_bytes()).send()
+}
+
+/// A request of one of the protocols of resumable uploads, with what it has to say.
+fn resumed(client: &Client, method: &str, path: &str) -> Answer {
+    let ask = client.ask(method, path).header("Tus-Resumable", "1.0.0");
+    let tus = path.starts_with("/v1/tus");
+    match method {
+        "POST" => ask.header("Upload-Length", "9").send(),
+        "PATCH" => {
+            let kind = if tus { "offset+octet-stream" } else { "partial-upload" };
+            let ask = ask.header("Content-Type", format!("application/{kind}"));
+            let ask = ask.header("Upload-Offset", "0").header("Upload-Complete", "?0");
+            ask.body(b"bytes").send()
+        }
+        _ => ask.send(),
+    }
 }
 
 /// A job on a file.
@@ -109,6 +135,17 @@ fn object(owner: &Client, path: &str) -> String {
     let file = owner.upload("", b"mine");
     if path.starts_with("/v1/jobs/") {
         return owner.post("/v1/jobs", order(&file).as_bytes()).expect(202).text("id");
+    }
+    let begun = |ask: Ask<'_>| {
+        let place = ask.send().expect(201).header("location").unwrap().to_owned();
+        place.rsplit('/').next().unwrap().to_owned()
+    };
+    if path.starts_with("/v1/tus/") {
+        let ask = owner.ask("POST", "/v1/tus").header("Tus-Resumable", "1.0.0");
+        return begun(ask.header("Upload-Length", "9"));
+    }
+    if path.starts_with("/v1/uploads/") {
+        return begun(owner.ask("POST", "/v1/files").header("Upload-Complete", "?0"));
     }
     file
 }
@@ -181,13 +218,17 @@ fn a_grant_opens_what_it_names_and_nothing_else() {
         for (grant, opens) in [
             (
                 &upload,
-                *path == "/v1/files" && *method == "post"
+                (*path == "/v1/files" || *path == "/v1/tus") && *method == "post"
                     || *method == "put" && path.starts_with("/v1/files"),
             ),
             (&download, *path == "/v1/files/{id}/content"),
         ] {
             let answer = ask(grant, method, path, &file);
-            if opens {
+            if path.starts_with("/v1/tus/") || path.starts_with("/v1/uploads/") {
+                // An upload of nobody's: a grant for uploads may ask, and there is none.
+                let refused = if std::ptr::eq(grant, &upload) { 404 } else { 403 };
+                assert_eq!(answer.status, refused, "{method} {path}");
+            } else if opens {
                 assert!((200..300).contains(&answer.status), "{method} {path}: {}", answer.status);
             } else {
                 assert_eq!(answer.status, 403, "{method} {path} ({roles})");

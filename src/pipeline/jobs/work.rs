@@ -155,7 +155,7 @@ impl<'a> Workbench<'a> {
             });
         };
         report(0);
-        let opened = self.pipeline.vault.open(&file.origin, &file.segments, 0..total);
+        let opened = self.pipeline.vault.open_file(&file, 0..total);
         Box::pin(opened.map(move |item| {
             let bytes = item?;
             seen += bytes.len() as u64;
@@ -204,7 +204,20 @@ impl<'a> Workbench<'a> {
         let taken = Taken { bytes, head: Vec::new(), reservation, digester };
         let handed_to = self.job.steps.clone();
         let (era, downloads) = (self.era.clone(), None);
-        Ok(Sealed { unborn, era, created, segment, record, downloads, taken, handed_to })
+        let (parts, order, segments) = (Vec::new(), Vec::new(), vec![segment]);
+        Ok(Sealed {
+            unborn,
+            era,
+            created,
+            parts,
+            order,
+            segments,
+            record,
+            downloads,
+            taken,
+            handed_to,
+            accepted: false,
+        })
     }
 
     /// Seals a stream to its end under keys of its own, which live no longer than the source's.

@@ -92,7 +92,7 @@ impl Writing {
         // To read a counted file is to spend one of its downloads: its record alone is exported.
         let mut content = file.claims.is_none().then(|| {
             let pipeline = &self.pipeline;
-            pipeline.vault.open(&file.origin, &file.segments, 0..size)
+            pipeline.vault.open_file(file, 0..size)
         });
         let first = match &mut content {
             Some(content) => match content.next().await.transpose() {

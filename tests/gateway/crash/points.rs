@@ -39,6 +39,7 @@ fn point(name: impl Into<String>, reach: impl Fn(&mut Scene) + 'static) -> Point
 /// Every point, in the order of a file's day.
 pub fn points() -> Vec<Point> {
     let mut all = uploads();
+    all.extend(resumable());
     all.extend(downloads());
     all.extend(processing());
     all.extend(deletes());
@@ -84,6 +85,25 @@ fn uploads() -> Vec<Point> {
         }
     }));
     all
+}
+
+/// Uploads in pieces: one that rests, and one whose second piece is on its way.
+fn resumable() -> Vec<Point> {
+    let reach = |sent: usize| {
+        move |scene: &mut Scene| {
+            let (content, client) = (scene.content.text(LONG), scene.client.clone());
+            let begin = client.ask("POST", "/v1/files").header("Upload-Complete", "?0");
+            let made = begin.body(&content[..SHORT]).send().expect(201);
+            let place = made.header("location").unwrap().to_owned();
+            scene.ids.push(place.replace("/v1/uploads/upl_", "file_"));
+            let more = client.ask("PATCH", place).header("Upload-Complete", "?1");
+            let more = more.header("Content-Type", "application/partial-upload");
+            let more = more.header("Upload-Offset", SHORT.to_string());
+            scene.held.push(send(more, &content[SHORT..], false, sent));
+        }
+    };
+    let each = [0, 1, 16_385, LONG / 2, LONG - SHORT];
+    each.map(|sent| point(format!("resumed upload: {sent} bytes sent"), reach(sent))).into()
 }
 
 /// A request that sends `body` in that shape, as far as it is to come.
