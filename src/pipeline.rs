@@ -17,6 +17,7 @@ use crate::intake::{Limits, Pace};
 use crate::keyring::{KeyringError, Keys};
 use crate::policy::Terms;
 use crate::process::ProcessError;
+use crate::provider::ProviderError;
 use crate::receipt::{Evidence, EvidenceError, NoProof, Proof, Receipt};
 use crate::shred::Shredder;
 use crate::table::{
@@ -28,6 +29,8 @@ use crate::vault::{Record, Vault};
 
 mod growing;
 mod jobs;
+mod pull;
+mod push;
 mod rights;
 mod run;
 mod sweep;
@@ -36,9 +39,14 @@ mod upload;
 
 pub use growing::{Claimed, Growing};
 pub use jobs::{Order, RECORD_BYTES};
+pub use pull::{MOST_FILES, Pull, Storage};
+pub use push::Delivery as PutBack;
 pub use rights::{Describe, TenantEvent, TenantHook};
 pub use run::{Ran, Run};
 pub use upload::{Sealed, Upload};
+
+/// Transfers from and to people's storage at a time: they wait for others more than they work.
+const TRANSFERS: usize = 32;
 
 /// A job, and why it failed.
 pub type AnyJob = crate::table::Job<PipelineError>;
@@ -82,6 +90,9 @@ pub enum PipelineError {
     /// As many of the tenant's jobs as there may be have not ended yet.
     #[error("the tenant has too many jobs")]
     TooManyJobs,
+    /// A person's storage failed.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
 }
 
 impl From<Ended> for PipelineError {
@@ -142,6 +153,8 @@ pub struct Pipeline {
     jobs: Arc<Jobs<PipelineError>>,
     crew: jobs::Crew,
     turns: turns::Turns,
+    /// As many transfers from and to people's storage run at a time.
+    transfers: turns::Turns,
     pub(crate) machine: Arc<dyn Machine>,
     beat: sweep::Beat,
     // Configuration.
@@ -196,6 +209,7 @@ impl Pipeline {
             jobs: Arc::new(Jobs::new(parts.jobs)),
             crew: jobs::Crew::default(),
             turns: turns::Turns::new(parts.workers),
+            transfers: turns::Turns::new(TRANSFERS),
             min_rate: parts.min_rate,
             runs: parts.runs,
         }

@@ -16,7 +16,7 @@ use crate::clock::{Now, within};
 use crate::file::{Deadline, FileId, Reason, Role, TenantId};
 use crate::intake::{Digester, HEAD_BYTES, Intake, Taken, media_type};
 use crate::policy::Terms;
-use crate::table::{Era, Origin, Reservation, Segment};
+use crate::table::{Era, Kind, Origin, Reservation, Segment};
 use crate::vault::Record;
 
 /// Segments whose places in the list are paid for at a time.
@@ -309,7 +309,19 @@ impl Pipeline {
         let Growing { unborn, era, created, parts, segments, reservation, digester, .. } = growing;
         let taken = Taken { bytes, head: Vec::new(), reservation, digester };
         let (downloads, handed_to) = (claimed.downloads, Vec::new());
-        Ok(Sealed { unborn, era, created, parts, segments, record, downloads, taken, handed_to })
+        let kind = Kind::File;
+        Ok(Sealed {
+            kind,
+            unborn,
+            era,
+            created,
+            parts,
+            segments,
+            record,
+            downloads,
+            taken,
+            handed_to,
+        })
     }
 
     /// The bytes its type is told by, opened for that: nothing plain was kept meanwhile.

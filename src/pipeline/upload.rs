@@ -39,6 +39,7 @@ pub struct Upload {
 
 /// A file that is sealed but not yet known to anybody. Dropped, it is forgotten without a trace.
 pub struct Sealed {
+    pub(super) kind: Kind,
     pub(super) unborn: Unborn,
     pub(super) era: Era,
     pub(super) created: Now,
@@ -211,7 +212,19 @@ impl Pipeline {
         taken.head.zeroize();
         let (downloads, handed_to) = (upload.downloads, Vec::new());
         let (parts, segments) = (Vec::new(), vec![segment]);
-        Ok(Sealed { unborn, era, created, parts, segments, record, downloads, taken, handed_to })
+        let kind = Kind::File;
+        Ok(Sealed {
+            kind,
+            unborn,
+            era,
+            created,
+            parts,
+            segments,
+            record,
+            downloads,
+            taken,
+            handed_to,
+        })
     }
 
     /// Makes files known together: all of them, or none.
@@ -284,7 +297,7 @@ impl Pipeline {
         let parts = parts.collect::<Result<Vec<_>, _>>()?;
         let file = Arc::new(LiveFile {
             id,
-            kind: Kind::File,
+            kind: sealed.kind,
             origin: unborn.hand_over()?,
             created,
             record: Some(record),
