@@ -52,8 +52,10 @@ pub enum Part {
     Revoke,
     /// A file's bytes.
     Content,
-    /// Putting a file there.
+    /// Beginning to put a file there.
     Upload,
+    /// A part of it.
+    Chunk,
 }
 
 /// How it misbehaves.

@@ -15,7 +15,8 @@ pub fn part(request: &Request) -> Option<Part> {
         }
         "/2/auth/token/revoke" => Part::Revoke,
         "/2/files/download" | "/2/files/export" => Part::Content,
-        path if path.starts_with("/2/files/upload_session/") => Part::Upload,
+        "/2/files/upload_session/start" => Part::Upload,
+        path if path.starts_with("/2/files/upload_session/") => Part::Chunk,
         _ => return None,
     })
 }
@@ -51,7 +52,7 @@ fn called(state: &State, request: &Request, scope: &str) -> Reply {
         Some(Part::Account) => "account_info.read",
         Some(Part::List) => "files.metadata.read",
         Some(Part::Content) => "files.content.read",
-        Some(Part::Upload) => "files.content.write",
+        Some(Part::Upload | Part::Chunk) => "files.content.write",
         _ => "",
     };
     if !need.is_empty() && !scope.split(' ').any(|held| held == need) {

@@ -12,6 +12,7 @@ pub fn part(request: &Request) -> Option<Part> {
         "/token" => Part::Token,
         "/revoke" => Part::Revoke,
         "/drive/v3/about" => Part::Account,
+        path if path.starts_with("/upload/session/") => Part::Chunk,
         path if path.starts_with("/upload/") => Part::Upload,
         path if path.starts_with("/exported/") || path.ends_with("/export") => Part::Content,
         _ if request.query("alt") == Some("media") => Part::Content,
@@ -60,7 +61,7 @@ pub fn answer(state: &State, request: &Request) -> Reply {
         let words = "Insufficient Permission: Request had insufficient authentication scopes.";
         error(403, "insufficientPermissions", "", words)
     };
-    if matches!(part(request), Some(Part::Upload | Part::Content)) {
+    if matches!(part(request), Some(Part::Upload | Part::Chunk | Part::Content)) {
         let may_write = holds(&["drive", "drive.file"]);
         return super::content::google_drive(state, request, may_write);
     }

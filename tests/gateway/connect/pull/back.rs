@@ -64,7 +64,7 @@ fn an_upload_goes_on_from_where_the_service_says_it_has_come_to() {
             Trick::Says(Reply::text(429, "application/json", "{}").with("Retry-After", "1")),
         ] {
             cloud.plant(Tree::default());
-            cloud.order(Part::Upload, 2, trick);
+            cloud.order(Part::Chunk, 2, trick);
             let (_, ended) = scene.put_back(&connection, None, &bytes);
             assert_eq!(ended["state"], "succeeded", "{} {ended}", kind.name());
             assert!(cloud.tree().nodes[0].content().bytes == bytes);
@@ -78,7 +78,7 @@ fn what_arrived_wrong_is_not_left_there() {
     let connection = scene.active(Kind::Dropbox, &WRITE());
     scene.dropbox.plant(Tree::default());
     scene.dropbox.order(
-        Part::Upload,
+        Part::Chunk,
         9,
         Trick::Edits(|said| {
             if said["content_hash"].is_string() {

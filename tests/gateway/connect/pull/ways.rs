@@ -313,8 +313,6 @@ fn way_12_a_redirect_takes_the_token_nowhere_else() {
     scene.delete_all();
     scene.google.order(Part::Content, 99, Trick::Says(Reply::to(302, &here)));
     scene.refused(&connection, &id, 502, "upstream-failed");
-    let link = |value: &mut Value| value["exportLinks"] = json!({});
-    drop(link);
 }
 
 #[test]
@@ -438,9 +436,11 @@ fn way_18_a_source_that_always_ends_early_is_never_taken_for_whole() {
             reply.body.clear();
         }),
     );
-    let (mut scene, bytes) = (Scene::start(), noise(900_000));
+    let scene = Scene::with(|setup| setup.set("limits", "drain", "\"2s\""));
+    let (mut scene, bytes) = (scene, noise(900_000));
     let connection = scene.active(Kind::Dropbox, &ONLINE());
     let job = half_way(&scene, Kind::Dropbox, &connection, &bytes);
+    scene.dropbox.order(Part::Content, 99, Trick::Alters(|reply| reply.end = End::Stall(0)));
     let mut events = Events::follow(&scene.gateway.client(), &job);
     scene.gateway.signal(rustix::process::Signal::TERM);
     let last = events.last();
