@@ -11,11 +11,13 @@ fn ranged(request: &Request, kind: &str, content: &Content) -> Option<Reply> {
     let Some(range) = request.header("range") else {
         return Some(Reply::bytes(200, kind, bytes.clone()));
     };
-    let from: usize = range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()?;
+    let (from, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let from: usize = from.parse().ok()?;
+    let end = last.parse().map_or(total, |last: usize| total.min(last + 1));
     // Both services fail on a range of nothing.
-    let rest = bytes.get(from..).filter(|rest| !rest.is_empty())?;
-    let reply = Reply::bytes(206, kind, rest.to_vec());
-    Some(reply.with("Content-Range", &format!("bytes {from}-{}/{total}", total - 1)))
+    let part = bytes.get(from..end).filter(|part| !part.is_empty())?;
+    let reply = Reply::bytes(206, kind, part.to_vec());
+    Some(reply.with("Content-Range", &format!("bytes {from}-{}/{total}", end - 1)))
 }
 
 fn argument(request: &Request) -> Value {
@@ -123,7 +125,7 @@ fn session(state: &State, request: &Request, asked: &Value) -> Reply {
 }
 
 pub fn google_drive(state: &State, request: &Request, may_write: bool) -> Reply {
-    if request.path.starts_with("/upload/") {
+    if google_drive::is_upload(&request.path) {
         return upload(state, request, may_write);
     }
     let id = request.path.trim_start_matches("/drive/v3/files/").trim_start_matches("/exported/");

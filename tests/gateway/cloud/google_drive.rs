@@ -13,12 +13,17 @@ pub fn part(request: &Request) -> Option<Part> {
         "/revoke" => Part::Revoke,
         "/drive/v3/about" => Part::Account,
         path if path.starts_with("/upload/session/") => Part::Chunk,
-        path if path.starts_with("/upload/") => Part::Upload,
+        path if is_upload(path) => Part::Upload,
         path if path.starts_with("/exported/") || path.ends_with("/export") => Part::Content,
         _ if request.query("alt") == Some("media") => Part::Content,
         path if path.starts_with("/drive/v3/") => Part::List,
         _ => return None,
     })
+}
+
+/// Google's own client asks below the second.
+pub fn is_upload(path: &str) -> bool {
+    path.starts_with("/upload/") || path.starts_with("/resumable/upload/")
 }
 
 /// The general shape of an error.
