@@ -16,6 +16,7 @@ mod connect;
 mod get;
 mod list;
 mod process;
+mod pull;
 mod put;
 mod receipt;
 mod remote;

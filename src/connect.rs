@@ -28,10 +28,12 @@ use crate::vault::Vault;
 mod browse;
 mod end;
 mod flow;
+mod lend;
 mod token;
 
 pub use browse::{Browse, Listed};
 pub use flow::{Person, Returned, Shown};
+pub use lend::Lent;
 
 /// Why a step is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -25,7 +25,7 @@ pub use checksum::{ALGORITHMS, Checksum, ChecksumError, Summer};
 pub use digest::{Algorithm, Digester, Expected, HeaderError};
 pub use media::{declared_type, media_type};
 pub use multipart::{Part, Parts, boundary};
-pub use name::{NameError, clean, output_name};
+pub use name::{NameError, clean, foreign_name, output_name};
 pub use pace::Pace;
 
 /// Bytes at a body's start that its type is told by.

@@ -17,6 +17,7 @@ use crate::intake::{Limits, Pace};
 use crate::keyring::{KeyringError, Keys};
 use crate::policy::Terms;
 use crate::process::ProcessError;
+use crate::provider::ProviderError;
 use crate::receipt::{Evidence, EvidenceError, NoProof, Proof, Receipt};
 use crate::shred::Shredder;
 use crate::table::{
@@ -28,6 +29,8 @@ use crate::vault::{Record, Vault};
 
 mod growing;
 mod jobs;
+mod pull;
+mod push;
 mod resume;
 mod rights;
 mod run;
@@ -37,10 +40,15 @@ mod upload;
 
 pub use growing::{Claimed, Growing};
 pub use jobs::{Order, RECORD_BYTES};
+pub use pull::{MOST_FILES, Pull, Storage};
+pub use push::Delivery as PutBack;
 pub use resume::{Added, AnyUpload, Asked, Check, Chunk, Finished, UploadError};
 pub use rights::{Describe, TenantEvent, TenantHook};
 pub use run::{Ran, Run};
 pub use upload::{Sealed, Upload};
+
+/// Transfers from and to people's storage at a time: they wait for others more than they work.
+const TRANSFERS: usize = 32;
 
 /// A job, and why it failed.
 pub type AnyJob = crate::table::Job<PipelineError>;
@@ -84,6 +92,9 @@ pub enum PipelineError {
     /// As many of the tenant's jobs as there may be have not ended yet.
     #[error("the tenant has too many jobs")]
     TooManyJobs,
+    /// A person's storage failed.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
 }
 
 impl From<Ended> for PipelineError {
@@ -145,6 +156,8 @@ pub struct Pipeline {
     crew: jobs::Crew,
     uploads: Arc<Uploads<resume::Arriving>>,
     turns: turns::Turns,
+    /// As many transfers from and to people's storage run at a time.
+    transfers: turns::Turns,
     pub(crate) machine: Arc<dyn Machine>,
     beat: sweep::Beat,
     // Configuration.
@@ -200,6 +213,7 @@ impl Pipeline {
             crew: jobs::Crew::default(),
             uploads: Arc::default(),
             turns: turns::Turns::new(parts.workers),
+            transfers: turns::Turns::new(TRANSFERS),
             min_rate: parts.min_rate,
             runs: parts.runs,
         }

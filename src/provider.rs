@@ -19,10 +19,14 @@ use crate::egress::{Egress, EgressError, Origin, OriginError, Reach};
 use crate::entropy::Entropy;
 
 mod api;
+mod content;
 mod dropbox;
 mod google_drive;
 mod token;
 
+pub use content::{
+    Check, Chunk, Content, Export, Found, Hasher, Parcel, Pinned, Sent, Session, Stored,
+};
 use dropbox::Dropbox;
 use google_drive::GoogleDrive;
 
@@ -269,6 +273,9 @@ pub trait TokenSource: Send + Sync {
     /// # Errors
     /// [`ProviderError::Revoked`] when there is none to be had.
     async fn renewed(&self, refused: &Bearer) -> Result<Bearer, ProviderError>;
+
+    /// The provider has said that nothing of this source is good any more.
+    fn lost(&self) {}
 }
 
 /// Why a provider did not do what was asked.
@@ -295,6 +302,15 @@ pub enum ProviderError {
     /// An answer that is not what the provider documents.
     #[error("the provider's answer cannot be used")]
     Nonsense,
+    /// The item became another while it was fetched.
+    #[error("the item changed while it was fetched")]
+    Changed,
+    /// The bytes are not those that the provider's own hash is of.
+    #[error("the bytes do not match the provider's hash")]
+    Damaged,
+    /// More files lie in a folder than are taken at once.
+    #[error("the folder holds too many files")]
+    TooMany,
     /// Our own memory is spent.
     #[error("the memory budget is spent")]
     Overloaded,
@@ -445,6 +461,74 @@ pub trait Provider: Send + Sync {
         id: &str,
         root: Option<&str>,
     ) -> Result<Item, ProviderError>;
+
+    /// What an id leads to; a file at the revision it has now.
+    ///
+    /// # Errors
+    /// When there is no such item, or it has no bytes that could be fetched.
+    async fn pin(
+        &self,
+        tokens: &dyn TokenSource,
+        id: &str,
+        root: Option<&str>,
+    ) -> Result<Found, ProviderError>;
+
+    /// The bytes of a pinned file from `from` on. It is asked for once: whoever calls decides
+    /// about another try.
+    ///
+    /// # Errors
+    /// [`ProviderError::Changed`] when it is no longer the file that was pinned.
+    async fn open(
+        &self,
+        tokens: &dyn TokenSource,
+        pinned: &Pinned,
+        from: u64,
+        root: Option<&str>,
+    ) -> Result<Content, ProviderError>;
+
+    /// Begins to put a file into a folder. Nothing that is there is ever replaced.
+    ///
+    /// # Errors
+    /// When there is no such folder, or the consent did not include writing.
+    async fn begin_upload(
+        &self,
+        tokens: &dyn TokenSource,
+        parcel: &Parcel,
+    ) -> Result<Session, ProviderError>;
+
+    /// Sends the next bytes, once; after the last of them the file is there.
+    ///
+    /// # Errors
+    /// When they did not arrive: [`Provider::sent`] tells how far it came.
+    async fn send(
+        &self,
+        tokens: &dyn TokenSource,
+        parcel: &Parcel,
+        session: &Session,
+        chunk: Chunk,
+    ) -> Result<Sent, ProviderError>;
+
+    /// How far an upload has come.
+    ///
+    /// # Errors
+    /// When the provider does not say.
+    async fn sent(
+        &self,
+        tokens: &dyn TokenSource,
+        parcel: &Parcel,
+        session: &Session,
+    ) -> Result<Sent, ProviderError>;
+
+    /// Takes back a file that was put there.
+    ///
+    /// # Errors
+    /// When the provider does not confirm it.
+    async fn take_away(
+        &self,
+        tokens: &dyn TokenSource,
+        stored: &Stored,
+        root: Option<&str>,
+    ) -> Result<(), ProviderError>;
 }
 
 /// What a provider takes from outside.

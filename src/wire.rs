@@ -80,7 +80,7 @@ pub struct JobOrder {
     /// From now on, like `90s`, `15m`, `4h`, `23h30m`. It can only end the sources' lives earlier.
     pub ttl: Option<String>,
     pub region: Option<String>,
-    /// Where outputs are pushed. Refused: this version has no connections.
+    /// Where outputs are put, too: a folder of a connection with `browse+write`.
     pub deliver: Option<Deliver>,
     /// Who is told of the job's end.
     pub webhook: Option<WebhookTarget>,
@@ -91,13 +91,14 @@ pub struct JobOrder {
     pub subject: Option<String>,
 }
 
-/// What a job works on: a file, or an item of a connection (refused: this version has none).
+/// What a job works on: a file, or an item of a connection, which is fetched first.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// The id of a live file.
     pub file: Option<String>,
     pub connection: Option<String>,
+    /// The id of a file or a folder of the connection.
     pub item: Option<String>,
 }
 
@@ -106,6 +107,7 @@ pub struct Source {
 #[serde(deny_unknown_fields)]
 pub struct Deliver {
     pub connection: String,
+    /// A folder's id; the account's root if absent.
     pub folder: Option<String>,
 }
 

@@ -213,15 +213,15 @@ impl Client {
         answered(self.send(request, &Pulse::new(&*self.clock)).await?).await
     }
 
+    /// Waits a while before asking again.
+    pub async fn pause(&self, span: Duration) {
+        self.clock.sleep(span).await;
+    }
+
     /// Whether a long body should wait to be asked for. Over HTTP/1.1 a refusal can be lost while
     /// one is still sending; over TLS it is HTTP/2, where it cannot.
     pub(super) fn asks_first(&self) -> bool {
         !self.origin.is_https()
-    }
-
-    /// Waits before asking again.
-    pub(super) async fn pause(&self, pause: Duration) {
-        self.clock.sleep(pause).await;
     }
 
     /// What shows that bytes still move.

@@ -9,6 +9,7 @@ use super::client::{Access, Client, ClientError};
 use super::get::Get;
 use super::list::List;
 use super::process::Process;
+use super::pull::Pull;
 use super::put::Put;
 use super::receipt::Receipt;
 use super::remove::Remove;
@@ -39,6 +40,9 @@ pub enum Remote {
     /// Sends a file through processing steps, and keeps nothing of it there
     #[command(after_help = STATUSES)]
     Process(Process),
+    /// Fetches an item of a connection, and prints the id of each file it becomes
+    #[command(after_help = STATUSES)]
+    Pull(Pull),
 }
 
 /// How a command speaks.
@@ -84,6 +88,7 @@ impl Remote {
             Self::Rm(remove) => remove.voice,
             Self::Receipt(receipt) => receipt.voice,
             Self::Process(process) => process.voice,
+            Self::Pull(pull) => pull.voice,
         };
         match self.ask(access).await {
             Ok(()) => 0,
@@ -105,6 +110,7 @@ impl Remote {
             Self::Rm(remove) => remove.run(&client).await,
             Self::Receipt(receipt) => receipt.run(&client).await,
             Self::Process(process) => process.run(&client).await,
+            Self::Pull(pull) => pull.run(&client).await,
         }
     }
 }

@@ -390,6 +390,9 @@ const fn slug_of(error: ProviderError) -> Slug {
         | ProviderError::Restart
         | ProviderError::Busy { .. }
         | ProviderError::Unreachable
-        | ProviderError::Nonsense => Slug::UpstreamFailed,
+        | ProviderError::Nonsense
+        | ProviderError::Changed
+        | ProviderError::Damaged
+        | ProviderError::TooMany => Slug::UpstreamFailed,
     }
 }

@@ -16,7 +16,7 @@ use super::segment::Segment;
 use super::upload::elsewhere;
 use super::{Gate, Problem, body};
 use crate::connect::{Browse, Wish};
-use crate::intake::clean;
+use crate::intake::foreign_name;
 use crate::policy::Ask;
 use crate::problem::Slug;
 use crate::provider::{Access, Item, Service};
@@ -375,12 +375,9 @@ fn view(gate: &Gate, of: &Connection) -> wire::Connection {
 
 /// An item with a name that is safe to show and to save under.
 fn item(item: Item) -> wire::Item {
-    // A slash is a part of a name there, and a place here.
-    let flat = item.name.replace(['/', '\\'], "_");
-    let cut: String = flat.chars().take(1000).collect();
     wire::Item {
         id: item.id,
-        name: clean(&cut).ok().flatten().unwrap_or_else(|| "_".to_owned()),
+        name: foreign_name(&item.name).unwrap_or_else(|| "_".to_owned()),
         kind: if item.folder { "folder" } else { "file" },
         size: item.bytes,
         media_type: item.media_type,

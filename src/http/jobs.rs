@@ -24,9 +24,14 @@ use crate::pipeline::{AnyJob, Order};
 use crate::policy::{Ask, Terms, WebhookHost};
 use crate::problem::Slug;
 use crate::process::{Password, Recipe};
+use crate::provider::Service;
 use crate::receipt::Action;
 use crate::table::{LiveFile, Outcome};
 use crate::wire;
+
+mod storage;
+
+use storage::Item;
 
 /// The longest order, bytes.
 const MOST_JSON: u64 = 64 << 10;
@@ -39,6 +44,11 @@ const LONGEST_URL: usize = 2048;
 type Pairs = Vec<(String, String)>;
 
 /// Orders a job: steps that run on files when their turn comes.
+///
+/// A source may be an item of a connection: it is fetched first, and resumed where it breaks off. Of
+/// a folder every file in and below it is taken, 100 at most. Without steps a job only fetches. With
+/// steps what was fetched is not kept beside the outputs. `deliver` also puts the outputs into a
+/// folder of a connection whose person agreed to `browse+write`; nothing there is replaced.
 ///
 /// Its outputs are files, with their source's deadline or the earlier one that is asked for here.
 /// A document's password goes in `Dayfly-Password`, or among the step's options as `password`.
@@ -56,8 +66,9 @@ type Pairs = Vec<(String, String)>;
         (status = 202, description = "The job; `Location` names it", body = wire::Job),
         (status = 400, description = "No such order", body = wire::Problem),
         (status = 403, description = "The policy says no", body = wire::Problem),
-        (status = 404, description = "No such file for this key", body = wire::Problem),
-        (status = 410, description = "The file was, and is gone", body = wire::Problem),
+        (status = 404, description = "No such file or connection", body = wire::Problem),
+        (status = 409, description = "The connection is not active", body = wire::Problem),
+        (status = 410, description = "The file or connection has ended", body = wire::Problem),
         (status = 421, description = "Another gateway's region", body = wire::Problem),
         (status = 422, description = "No such step, option, region or life", body = wire::Problem),
         (status = 429, description = "Rate, or too many jobs", body = wire::Problem),
@@ -109,29 +120,43 @@ fn judge(
     secret: Option<Password>,
 ) -> Result<(Terms, Order, Vec<String>), Problem> {
     let (options, own) = options(&asked.options)?;
-    let wanted = sources(asked.source, asked.sources)?;
-    if asked.steps.is_empty() {
-        let detail = "A job on files names at least one step.";
-        return Err(Problem::because(Slug::UnknownStep, detail));
-    }
-    let steps = caller.rules.steps.parse(&asked.steps.join("+"))?;
-    let names: Vec<String> = steps.names().map(str::to_owned).collect();
-    let recipe = Recipe::new(steps, options, own.or(secret))?;
+    let (wanted, items) = sources(asked.source, asked.sources)?;
+    let subject = asked.subject.as_deref();
+    let (pulls, mut services) = storage::pulls(gate, caller, &items, subject)?;
+    let deliver =
+        asked.deliver.map(|to| storage::delivery(gate, caller, to, subject)).transpose()?;
+    let names: Vec<String>;
+    let recipe = if asked.steps.is_empty() {
+        if deliver.is_none() && !wanted.is_empty() {
+            let detail = "A job on files names at least one step, or where they are delivered.";
+            return Err(Problem::because(Slug::UnknownStep, detail));
+        }
+        names = Vec::new();
+        Recipe::nothing()
+    } else {
+        let steps = caller.rules.steps.parse(&asked.steps.join("+"))?;
+        names = steps.names().map(str::to_owned).collect();
+        Recipe::new(steps, options, own.or(secret))?
+    };
     let webhook = asked.webhook.map(|asked| webhook(gate, caller, &asked.url)).transpose()?;
-    let ask = Ask {
+    let mut ask = Ask {
         region: asked.region.as_deref(),
         ttl: asked.ttl.as_deref().map(ttl).transpose()?,
         steps: &names,
+        source: services.pop().map(Service::as_str),
+        deliver: deliver.as_ref().map(|to| to.storage.provider.service().as_str()),
         webhook: webhook.as_ref().and_then(|webhook| listed(caller, &webhook.origin)),
         ..Ask::default()
     };
     let terms = caller.decide(&ask).map_err(|refusal| elsewhere(refusal, head))?;
-    if asked.deliver.is_some() {
-        let detail = "This gateway has no connections to deliver to.";
-        return Err(Problem::because(Slug::NotPermitted, detail));
+    for service in services {
+        ask.source = Some(service.as_str());
+        caller.decide(&ask).map_err(|refusal| elsewhere(refusal, head))?;
     }
     let order = Order {
         sources: Vec::new(),
+        pulls,
+        deliver,
         recipe,
         ttl: ask.ttl,
         consume: asked.consume,
@@ -141,9 +166,11 @@ fn judge(
     Ok((terms, order, wanted))
 }
 
-/// The ids of the files a job is to work on. A connection's item would become a file here, before
-/// the job runs on it.
-fn sources(one: Option<wire::Source>, several: Vec<wire::Source>) -> Result<Vec<String>, Problem> {
+/// The ids of the files a job is to work on, and the items that become files first.
+fn sources(
+    one: Option<wire::Source>,
+    several: Vec<wire::Source>,
+) -> Result<(Vec<String>, Vec<Item>), Problem> {
     let all = match (one, several) {
         (Some(one), several) if several.is_empty() => vec![one],
         (None, several) if (1..=MOST_SOURCES).contains(&several.len()) => several,
@@ -152,25 +179,31 @@ fn sources(one: Option<wire::Source>, several: Vec<wire::Source>) -> Result<Vec<
             return Err(Problem::because(Slug::BadRequest, detail));
         }
     };
-    let mut files = Vec::with_capacity(all.len());
+    let (mut files, mut items) = (Vec::new(), Vec::new());
     for source in all {
-        match (source.file, source.connection, source.item) {
-            (Some(file), None, None) if files.contains(&file) => {
-                let detail = "A source is named twice.";
-                return Err(Problem::because(Slug::BadRequest, detail));
-            }
-            (Some(file), None, None) => files.push(file),
-            (None, Some(_), _) => {
-                let detail = "This gateway has no connections to pull from.";
-                return Err(Problem::because(Slug::NotPermitted, detail));
-            }
+        let twice = match (source.file, source.connection, source.item) {
+            (Some(file), None, None) => !add(&mut files, file),
+            (None, Some(connection), Some(item)) => !add(&mut items, Item { connection, item }),
             _ => {
                 let detail = "A source is a file, or an item of a connection.";
                 return Err(Problem::because(Slug::BadRequest, detail));
             }
+        };
+        if twice {
+            let detail = "A source is named twice.";
+            return Err(Problem::because(Slug::BadRequest, detail));
         }
     }
-    Ok(files)
+    Ok((files, items))
+}
+
+/// Adds what is not there yet; whether it was not.
+fn add<T: PartialEq>(all: &mut Vec<T>, one: T) -> bool {
+    let new = !all.contains(&one);
+    if new {
+        all.push(one);
+    }
+    new
 }
 
 async fn find(gate: &Gate, caller: &Caller, ids: &[String]) -> Result<Vec<Arc<LiveFile>>, Problem> {

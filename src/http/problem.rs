@@ -171,6 +171,7 @@ impl From<PipelineError> for Problem {
             PipelineError::Body(error) => error.into(),
             PipelineError::Keys(error) => error.into(),
             PipelineError::Process(error) => error.into(),
+            PipelineError::Provider(error) => error.into(),
             PipelineError::Entropy(_) => Self::later(Slug::Overloaded, 1),
             PipelineError::Ttl(_) => Self::new(Slug::BadTtl),
             PipelineError::Evidence => Self::new(Slug::StorageFull),
@@ -305,6 +306,18 @@ impl From<ProviderError> for Problem {
             }
             ProviderError::Timeout => Self::new(Slug::UpstreamTimeout),
             ProviderError::Overloaded => Self::later(Slug::Overloaded, 1),
+            ProviderError::Changed => Self::because(
+                Slug::UpstreamFailed,
+                "The item became another while it was fetched. Nothing was kept: order it again.",
+            ),
+            ProviderError::Damaged => Self::because(
+                Slug::UpstreamFailed,
+                "The bytes do not match the provider's own hash of them. Nothing was kept.",
+            ),
+            ProviderError::TooMany => Self::because(
+                Slug::TooLarge,
+                "The folder holds more files than one job takes. Nothing was kept.",
+            ),
             ProviderError::Refused | ProviderError::Unreachable | ProviderError::Nonsense => {
                 Self::new(Slug::UpstreamFailed)
             }

@@ -360,6 +360,8 @@ pub(super) fn start(
     let Some(recipe) = recipe else { return Ok(None) };
     let order = Order {
         sources: files.to_vec(),
+        pulls: Vec::new(),
+        deliver: None,
         recipe,
         ttl: None,
         consume: false,

@@ -34,6 +34,13 @@ pub fn clean(asked: &str) -> Result<Option<String>, NameError> {
     Ok(real.then_some(name))
 }
 
+/// A name that another service knows a file by: a slash is a part of it there, and a place here.
+#[must_use]
+pub fn foreign_name(name: &str) -> Option<String> {
+    let flat: String = name.chars().take(1000).collect();
+    clean(&flat.replace(['/', '\\'], "_")).ok().flatten()
+}
+
 /// The name of what a step has made of a file: its stem, with the new type's usual ending. What was
 /// only packed keeps its own ending too.
 #[must_use]

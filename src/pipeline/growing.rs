@@ -19,7 +19,7 @@ use crate::file::{Deadline, FileId, Reason, Role, TenantId};
 use crate::intake::{Digester, HEAD_BYTES, Intake, Taken, media_type};
 use crate::policy::Terms;
 use crate::receipt::Acceptance;
-use crate::table::{self, Era, Origin, Reservation, Segment};
+use crate::table::{self, Era, Kind, Origin, Reservation, Segment};
 use crate::vault::Record;
 
 /// Segments whose places in the list are paid for at a time.
@@ -358,7 +358,9 @@ impl Pipeline {
         let (reservation, digester) = (growing.reservation, growing.digester);
         let taken = Taken { bytes, head: Vec::new(), reservation, digester };
         let (downloads, handed_to) = (claimed.downloads, Vec::new());
+        let kind = Kind::File;
         Ok(Sealed {
+            kind,
             unborn,
             era,
             created,

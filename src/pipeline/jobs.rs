@@ -11,12 +11,12 @@ use std::time::Duration;
 use futures_util::future::{Either, select, select_all};
 use tokio::sync::watch;
 
-use super::turns::{Lane, Place, Turn};
-use super::{Pipeline, PipelineError};
+use super::turns::{Lane, Place, Turn, Turns};
+use super::{Pipeline, PipelineError, Pull, PutBack};
 use crate::body::BodyError;
 use crate::clock::within;
 use crate::deliver::Webhook;
-use crate::file::{FileId, Reason, TenantId};
+use crate::file::{Deadline, FileId, Reason, TenantId};
 use crate::job::{JobId, Queued};
 use crate::keyring::KeyringError;
 use crate::policy::Terms;
@@ -27,7 +27,7 @@ mod notice;
 mod work;
 
 use notice::Messengers;
-use work::Workbench;
+use work::{Original, Workbench};
 
 /// What a record takes in memory, its story included, about.
 pub const RECORD_BYTES: usize = 2 << 10;
@@ -45,8 +45,12 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A job as it is asked for, found good by policy.
 pub struct Order {
-    /// Live files of the tenant, at least one. What is pulled from elsewhere becomes one first.
+    /// Live files of the tenant.
     pub sources: Vec<Arc<LiveFile>>,
+    /// What is fetched first, and then worked on after them.
+    pub pulls: Vec<Pull>,
+    /// Where the results are put, too.
+    pub deliver: Option<PutBack>,
     pub recipe: Recipe,
     /// The life asked for; the sources' own if absent.
     pub ttl: Option<Duration>,
@@ -128,6 +132,14 @@ impl Pipeline {
                 *first = own;
             }
         }
+        if !order.pulls.is_empty() {
+            // What is fetched has the life of an upload that begins now.
+            let own = Deadline::fix(created, terms.ttl)?;
+            let first = deadline.get_or_insert(own);
+            if own.left(created) < first.left(created) {
+                *first = own;
+            }
+        }
         let deadline = deadline.ok_or(PipelineError::Expired)?;
         let (queued, board) = Queued::new();
         let job = Arc::new(Job {
@@ -156,7 +168,7 @@ impl Pipeline {
             return Err(ended.into());
         }
         // In line before this returns: jobs of one tenant begin in the order they came.
-        let place = self.turns.line_up(tenant, Lane::Job);
+        let place = self.first_line(&order).line_up(tenant, Lane::Job);
         let (attending, unfinished) = (self.crew.attending.count(), self.crew.unfinished.count());
         let (this, terms, own) = (self.clone(), *terms, job.clone());
         self.tasks.spawn(async move {
@@ -179,7 +191,7 @@ impl Pipeline {
         Box::pin(self.see_through(&job, waiting, &terms, &order)).await;
         drop(unfinished);
         let webhook = order.webhook;
-        drop((order.sources, order.recipe));
+        drop((order.sources, order.pulls, order.deliver, order.recipe));
         if let Some(webhook) = webhook {
             let telling = Box::pin(self.notify(&job, &webhook));
             select(telling, std::pin::pin!(self.crew.over.fired())).await;
@@ -261,7 +273,7 @@ impl Pipeline {
         order: &Order,
     ) {
         let halt = std::pin::pin!(halted(job, &order.sources, &era));
-        let turn = std::pin::pin!(self.turn(place));
+        let turn = std::pin::pin!(self.turn(self.first_line(order), place));
         let (turn, halt) = match select(halt, turn).await {
             Either::Left((halt, _)) => return self.end_early(job, queued, halt),
             Either::Right((turn, halt)) => (turn, halt),
@@ -271,7 +283,7 @@ impl Pipeline {
         }
         let running = queued.start();
         let bench = Workbench::new(self, job, (terms, &era), order, running.reporter());
-        let done = match select(halt, Box::pin(self.persist(turn, &bench))).await {
+        let done = match select(halt, Box::pin(self.work(turn, &bench))).await {
             Either::Left((halt, _)) => Err(halt),
             Either::Right((done, _)) => done.map_err(Halt::Refused),
         };
@@ -285,6 +297,10 @@ impl Pipeline {
                 let written = written.inspect_err(|_| self.discard(&files));
                 written.map(|_| files).map_err(|error| Halt::Refused(error.into()))
             }
+            Err(halt) => Err(halt),
+        };
+        let done = match done {
+            Ok(files) => self.hand_on(&bench, files).await,
             Err(halt) => Err(halt),
         };
         match done {
@@ -346,8 +362,76 @@ impl Pipeline {
         over.map_or(PipelineError::Expired, |proof| PipelineError::Lost(file, proof.reason()))
     }
 
+    /// Where a job waits first: what has to be moved needs no worker for that.
+    fn first_line(&self, order: &Order) -> &Turns {
+        let moves = !order.pulls.is_empty() || order.recipe.is_nothing();
+        if moves { &self.transfers } else { &self.turns }
+    }
+
+    /// Fetches, then does the steps.
+    async fn work(
+        &self,
+        turn: Turn,
+        bench: &Workbench<'_>,
+    ) -> Result<Vec<super::Sealed>, PipelineError> {
+        let (order, tenant) = (bench.order(), bench.tenant());
+        if order.pulls.is_empty() && !order.recipe.is_nothing() {
+            return self.persist(turn, bench, &[]).await;
+        }
+        let fetched = bench.fetch().await?;
+        drop(turn);
+        if order.recipe.is_nothing() {
+            return Ok(fetched);
+        }
+        let originals = bench.originals(fetched)?;
+        let place = self.turns.line_up(tenant, Lane::Job);
+        let turn = self.turn(&self.turns, place).await;
+        let done = self.persist(turn, bench, &originals).await;
+        if done.is_ok() {
+            originals.iter().for_each(Original::was_read);
+        }
+        done
+    }
+
+    /// Puts the results where they were ordered to; if that fails they are not kept here either.
+    async fn hand_on(
+        &self,
+        bench: &Workbench<'_>,
+        files: Vec<Arc<LiveFile>>,
+    ) -> Result<Vec<Arc<LiveFile>>, Halt> {
+        let order = bench.order();
+        let Some(place) = &order.deliver else { return Ok(files) };
+        // A job without steps moves the files themselves.
+        let plain = order.recipe.is_nothing().then_some(&order.sources);
+        let parcels: Vec<_> = plain.into_iter().flatten().chain(&files).collect();
+        let work = async {
+            let place_in_line = self.transfers.line_up(bench.tenant(), Lane::Job);
+            let _turn = self.turn(&self.transfers, place_in_line).await;
+            bench.put_back(place, &parcels).await
+        };
+        let halt = std::pin::pin!(halted(bench.job(), &order.sources, bench.era()));
+        let done = match select(halt, Box::pin(work)).await {
+            Either::Left((halt, _)) => Err(halt),
+            Either::Right((done, _)) => done.map_err(Halt::Refused),
+        };
+        let done = bench.job().stop.asked().map_or(done, |wish| Err(Halt::Asked(wish)));
+        drop(parcels);
+        if let Err(halt) = done {
+            let reason = match halt {
+                Halt::Asked(Wish::Cancel) => Reason::Cancelled,
+                Halt::Asked(Wish::Expire) => Reason::Expired,
+                Halt::Lost(_) | Halt::Refused(_) => Reason::Failed,
+            };
+            for file in &files {
+                self.shredder.shred(file, reason);
+            }
+            return Err(halt);
+        }
+        Ok(files)
+    }
+
     /// A slot, and memory to begin with.
-    async fn turn(&self, mut place: Place) -> Turn {
+    async fn turn(&self, line: &Turns, mut place: Place) -> Turn {
         loop {
             let tenant = place.tenant();
             let turn = place.turn().await;
@@ -357,7 +441,7 @@ impl Pipeline {
             // Others may have a use for the slot that needs no memory.
             drop(turn);
             self.clock.sleep(FIRST_PAUSE).await;
-            place = self.turns.line_up(tenant, Lane::Job);
+            place = line.line_up(tenant, Lane::Job);
         }
     }
 
@@ -366,20 +450,22 @@ impl Pipeline {
         &self,
         mut turn: Turn,
         bench: &Workbench<'_>,
+        originals: &[Original],
     ) -> Result<Vec<super::Sealed>, PipelineError> {
         let mut pause = FIRST_PAUSE;
         for _ in 1..TRIES {
-            match bench.carry_out().await {
+            match bench.carry_out(originals).await {
                 Err(error) if is_passing(error) => {
                     drop(turn);
                     self.clock.sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    turn = self.turn(self.turns.line_up(bench.tenant(), Lane::Job)).await;
+                    let place = self.turns.line_up(bench.tenant(), Lane::Job);
+                    turn = self.turn(&self.turns, place).await;
                 }
                 done => return done,
             }
         }
-        bench.carry_out().await
+        bench.carry_out(originals).await
     }
 }
 
@@ -392,8 +478,11 @@ enum Verdict {
 
 /// Completes when a job is to end before it is done.
 async fn halted(job: &super::AnyJob, sources: &[Arc<LiveFile>], era: &Era) -> Halt {
-    let cuts = sources.iter().map(|source| Box::pin(source.cut.fired()));
+    let cuts: Vec<_> = sources.iter().map(|source| Box::pin(source.cut.fired())).collect();
     let asked = std::pin::pin!(era.during(job.stop.requested()));
+    if cuts.is_empty() {
+        return Halt::Asked(asked.await.unwrap_or(Wish::Cancel));
+    }
     match select(asked, select_all(cuts)).await {
         Either::Left((Ok(wish), _)) => Halt::Asked(wish),
         // Suspended or erased: the tenant wants nothing of it any more.

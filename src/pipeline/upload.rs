@@ -39,6 +39,7 @@ pub struct Upload {
 
 /// A file that is sealed but not yet known to anybody. Dropped, it is forgotten without a trace.
 pub struct Sealed {
+    pub(super) kind: Kind,
     pub(super) unborn: Unborn,
     pub(super) era: Era,
     pub(super) created: Now,
@@ -217,7 +218,9 @@ impl Pipeline {
         taken.head.zeroize();
         let (downloads, handed_to) = (upload.downloads, Vec::new());
         let (parts, order, segments) = (Vec::new(), Vec::new(), vec![segment]);
+        let kind = Kind::File;
         Ok(Sealed {
+            kind,
             unborn,
             era,
             created,
@@ -312,7 +315,7 @@ impl Pipeline {
         let parts = parts.collect::<Result<Vec<_>, _>>()?;
         let file = Arc::new(LiveFile {
             id,
-            kind: Kind::File,
+            kind: sealed.kind,
             origin: unborn.hand_over()?,
             created,
             record: Some(record),

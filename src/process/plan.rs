@@ -30,6 +30,17 @@ impl Recipe {
         Ok(Self { steps, options, password })
     }
 
+    /// No steps at all: for a job that only moves files.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self { steps: Steps(Vec::new()), options: Vec::new(), password: None }
+    }
+
+    #[must_use]
+    pub const fn is_nothing(&self) -> bool {
+        self.steps.0.is_empty()
+    }
+
     /// The steps' names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.steps.names()

@@ -10,10 +10,12 @@ use zeroize::Zeroizing;
 use super::api::{self, Answer, Call, REVOKE_PATIENCE, Verdict};
 use super::token::Tokens;
 use super::{
-    Access, Account, Ask, Bearer, Client, Consent, Edges, Granted, Item, Page, Provider,
-    ProviderError, Service, TokenSource,
+    Access, Account, Ask, Bearer, Chunk, Client, Consent, Content, Edges, Found, Granted, Item,
+    Page, Parcel, Pinned, Provider, ProviderError, Sent, Service, Session, Stored, TokenSource,
 };
 use crate::egress::Origin;
+
+mod content;
 
 const BROWSE: &[&str] = &["account_info.read", "files.content.read", "files.metadata.read"];
 const BROWSE_WRITE: &[&str] =
@@ -133,6 +135,8 @@ enum Entry {
         content_hash: Option<String>,
         #[serde(default = "yes")]
         is_downloadable: bool,
+        rev: Option<String>,
+        export_info: Option<ExportInfo>,
     },
     Folder {
         id: String,
@@ -142,6 +146,11 @@ enum Entry {
     Other,
 }
 
+#[derive(Deserialize)]
+struct ExportInfo {
+    export_as: Option<String>,
+}
+
 const fn yes() -> bool {
     true
 }
@@ -149,7 +158,9 @@ const fn yes() -> bool {
 impl Entry {
     fn item(self) -> Option<Item> {
         match self {
-            Self::File { id, name, size, server_modified, content_hash, is_downloadable } => {
+            Self::File {
+                id, name, size, server_modified, content_hash, is_downloadable, ..
+            } => {
                 let hash = content_hash.filter(|hash| is_hex(hash));
                 Some(Item {
                     id,
@@ -308,6 +319,64 @@ impl Provider for Dropbox {
         }
         let answer = self.rpc(tokens, "files/get_metadata", &json!({"path": id}), root).await?;
         answer.json::<Entry>()?.item().ok_or(ProviderError::NotFound)
+    }
+
+    async fn pin(
+        &self,
+        tokens: &dyn TokenSource,
+        id: &str,
+        root: Option<&str>,
+    ) -> Result<Found, ProviderError> {
+        self.pinned(tokens, id, root).await
+    }
+
+    async fn open(
+        &self,
+        tokens: &dyn TokenSource,
+        pinned: &Pinned,
+        from: u64,
+        root: Option<&str>,
+    ) -> Result<Content, ProviderError> {
+        self.content(tokens, pinned, from, root).await
+    }
+
+    async fn begin_upload(
+        &self,
+        tokens: &dyn TokenSource,
+        parcel: &Parcel,
+    ) -> Result<Session, ProviderError> {
+        if parcel.folder.as_deref().is_some_and(|folder| !is_id(folder)) {
+            return Err(ProviderError::NotFound);
+        }
+        self.start(tokens, parcel.root.as_deref()).await
+    }
+
+    async fn send(
+        &self,
+        tokens: &dyn TokenSource,
+        parcel: &Parcel,
+        session: &Session,
+        chunk: Chunk,
+    ) -> Result<Sent, ProviderError> {
+        self.chunk(tokens, parcel, session, chunk).await
+    }
+
+    async fn sent(
+        &self,
+        tokens: &dyn TokenSource,
+        parcel: &Parcel,
+        session: &Session,
+    ) -> Result<Sent, ProviderError> {
+        self.far(tokens, parcel, session).await
+    }
+
+    async fn take_away(
+        &self,
+        tokens: &dyn TokenSource,
+        stored: &Stored,
+        root: Option<&str>,
+    ) -> Result<(), ProviderError> {
+        self.removed(tokens, &stored.id, root).await
     }
 }
 

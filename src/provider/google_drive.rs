@@ -11,10 +11,12 @@ use zeroize::Zeroizing;
 use super::api::{self, Answer, Call, REVOKE_PATIENCE, Verdict};
 use super::token::{Tokens, form};
 use super::{
-    Access, Account, Ask, Bearer, Client, Consent, Edges, Granted, Item, Page, Provider,
-    ProviderError, Service, TokenSource,
+    Access, Account, Ask, Bearer, Chunk, Client, Consent, Content, Edges, Found, Granted, Item,
+    Page, Parcel, Pinned, Provider, ProviderError, Sent, Service, Session, Stored, TokenSource,
 };
 use crate::egress::Origin;
+
+mod content;
 
 const PICKED: &[&str] = &["https://www.googleapis.com/auth/drive.file"];
 const BROWSE: &[&str] = &["https://www.googleapis.com/auth/drive.readonly"];
@@ -396,6 +398,61 @@ impl Provider for GoogleDrive {
         let pairs = [("fields", FIELDS), ("supportsAllDrives", "true")];
         let answer = self.get(tokens, format!("/files/{id}{}", api::query(&pairs))).await?;
         answer.json::<File>()?.item().ok_or(ProviderError::NotFound)
+    }
+
+    async fn pin(
+        &self,
+        tokens: &dyn TokenSource,
+        id: &str,
+        _root: Option<&str>,
+    ) -> Result<Found, ProviderError> {
+        self.pinned(tokens, id).await
+    }
+
+    async fn open(
+        &self,
+        tokens: &dyn TokenSource,
+        pinned: &Pinned,
+        from: u64,
+        _root: Option<&str>,
+    ) -> Result<Content, ProviderError> {
+        self.content(tokens, pinned, from).await
+    }
+
+    async fn begin_upload(
+        &self,
+        tokens: &dyn TokenSource,
+        parcel: &Parcel,
+    ) -> Result<Session, ProviderError> {
+        self.start(tokens, parcel).await
+    }
+
+    async fn send(
+        &self,
+        tokens: &dyn TokenSource,
+        parcel: &Parcel,
+        session: &Session,
+        chunk: Chunk,
+    ) -> Result<Sent, ProviderError> {
+        self.chunk(tokens, parcel, session, chunk).await
+    }
+
+    async fn sent(
+        &self,
+        tokens: &dyn TokenSource,
+        parcel: &Parcel,
+        session: &Session,
+    ) -> Result<Sent, ProviderError> {
+        self.chunk(tokens, parcel, session, Chunk::nothing(0)).await
+    }
+
+    async fn take_away(
+        &self,
+        tokens: &dyn TokenSource,
+        stored: &Stored,
+        _root: Option<&str>,
+    ) -> Result<(), ProviderError> {
+        self.removed(tokens, &stored.id).await
     }
 }
 

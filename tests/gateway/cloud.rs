@@ -1,6 +1,7 @@
 //! Dropbox and Google Drive as servers on loopback: they grant, list, revoke, and misbehave on
 //! order. What they answer is judged by the providers' own clients (`judges`).
 
+mod content;
 mod dropbox;
 mod google_drive;
 mod oauth;
@@ -17,8 +18,8 @@ use serde_json::Value;
 pub use google_drive::error as drive_error;
 pub use oauth::Answer;
 pub use person::{Form, Person, forms, links};
-pub use server::{Reply, Request};
-pub use tree::{Node, Tree};
+pub use server::{End, Framing, Reply, Request};
+pub use tree::{FOLDER, Node, Tree};
 
 use crate::harness::Setup;
 use oauth::Grants;
@@ -49,6 +50,12 @@ pub enum Part {
     Account,
     List,
     Revoke,
+    /// A file's bytes.
+    Content,
+    /// Beginning to put a file there.
+    Upload,
+    /// A part of it.
+    Chunk,
 }
 
 /// How it misbehaves.
@@ -60,6 +67,10 @@ pub enum Trick {
     Edits(fn(&mut Value)),
     /// Keeps silent until it is told to behave.
     Holds,
+    /// Changes the answer it would have given.
+    Alters(fn(&mut Reply)),
+    /// Does not hear a header of the request.
+    Ignores(&'static str),
 }
 
 /// A misbehaviour that was ordered, and for how many requests.
@@ -91,7 +102,11 @@ struct State {
     tree: Mutex<Tree>,
     grants: Mutex<Grants>,
     orders: Mutex<Orders>,
+    uploads: Mutex<Uploads>,
 }
+
+/// Uploads that have begun: the folder, the name, and what has come.
+type Uploads = HashMap<String, (String, String, Vec<u8>)>;
 
 impl Cloud {
     pub fn start(kind: Kind) -> Self {
@@ -110,6 +125,7 @@ impl Cloud {
             tree: Mutex::new(Tree::sample(kind)),
             grants: Mutex::default(),
             orders: Mutex::default(),
+            uploads: Mutex::default(),
         });
         let answering = state.clone();
         let server = Server::start(move |request, held| answering.answer(request, held));
@@ -170,6 +186,11 @@ impl Cloud {
 
     pub fn plant(&self, tree: Tree) {
         *self.state.tree.lock().unwrap() = tree;
+    }
+
+    /// What lies there now.
+    pub fn tree(&self) -> Tree {
+        self.state.tree.lock().unwrap().clone()
     }
 
     /// What the person does on the service's own page: the address they are sent back to.
@@ -236,8 +257,13 @@ impl State {
         match &trick {
             Some(Trick::Says(reply)) => return reply.clone(),
             Some(Trick::Holds) => held.wait(),
-            Some(Trick::Edits(_)) | None => {}
+            Some(Trick::Edits(_) | Trick::Alters(_) | Trick::Ignores(_)) | None => {}
         }
+        let mut heard = request.clone();
+        if let Some(Trick::Ignores(name)) = trick {
+            heard.headers.retain(|(found, _)| !found.eq_ignore_ascii_case(name));
+        }
+        let request = &heard;
         let mut reply = match (part, self.kind) {
             (Some(Part::Token), _) => oauth::token(self, request),
             (None, _) if request.path.ends_with("/decide") => oauth::decided(self, request),
@@ -248,6 +274,9 @@ impl State {
         if self.kind == Kind::Dropbox && reply.is_json() {
             // Dropbox's own client takes no other spelling.
             reply.headers[0].1 = "application/json".to_owned();
+        }
+        if let Some(Trick::Alters(alter)) = trick {
+            alter(&mut reply);
         }
         if let Some(Trick::Edits(edit)) = trick {
             let mut json: Value = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);

@@ -6,6 +6,7 @@ mod browser;
 mod endings;
 mod judges;
 mod life;
+mod pull;
 mod quiet;
 
 use std::collections::HashMap;

@@ -14,13 +14,14 @@ use crate::body::BodyError;
 use crate::file::{Reason, Role, TenantId};
 use crate::intake::{Algorithm, Digester, Taken, output_name};
 use crate::job::{Progress, Reporter};
+use crate::pipeline::pull::{Fetcher, MOST_FILES, Told};
 use crate::pipeline::upload::Unborn;
-use crate::pipeline::{AnyJob, Pipeline, PipelineError, Sealed};
+use crate::pipeline::{AnyJob, Pipeline, PipelineError, PutBack, Sealed};
 use crate::policy::Terms;
 use crate::problem::Slug;
 use crate::process::{ProcessError, StepStream};
 use crate::shred::Shredder;
-use crate::table::{Era, LiveFile, Reservation, Segment, Stop, Wish};
+use crate::table::{Era, Kind, LiveFile, Reservation, Segment, Stop, Wish};
 use crate::vault::Record;
 
 /// Everything one job's work needs.
@@ -49,6 +50,24 @@ impl Between {
             Self::Intermediate(own) => Some(own.file.clone()),
         }
     }
+}
+
+/// A file that was fetched to be worked on: an intermediate like any other.
+pub(super) struct Original(Intermediate);
+
+impl Original {
+    /// Everything was made of it that was ordered.
+    pub fn was_read(&self) {
+        self.0.read.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a job does, one after the other, for its percent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Fetch,
+    Steps,
+    PutBack,
 }
 
 /// A sealed intermediate. Dropped, it is shredded.
@@ -94,16 +113,109 @@ impl<'a> Workbench<'a> {
         self.job.tenant
     }
 
+    pub const fn order(&self) -> &'a Order {
+        self.order
+    }
+
+    pub const fn job(&self) -> &'a AnyJob {
+        self.job
+    }
+
+    pub const fn era(&self) -> &'a Era {
+        self.era
+    }
+
+    /// Fetches everything that is to be fetched: all of it, or nothing.
+    pub async fn fetch(&self) -> Result<Vec<Sealed>, PipelineError> {
+        let mut sealed = Vec::new();
+        let pulls = &self.order.pulls;
+        for (nth, pull) in pulls.iter().enumerate() {
+            let fetcher = Fetcher {
+                pipeline: self.pipeline,
+                tenant: self.job.tenant,
+                terms: self.terms,
+                deadline: self.job.deadline,
+                kind: if self.order.recipe.is_nothing() { Kind::File } else { Kind::Run },
+                always_digest: self.order.always_digest && self.order.recipe.is_nothing(),
+                told: self.told(Phase::Fetch, nth, pulls.len()),
+            };
+            sealed.extend(fetcher.fetch(pull, MOST_FILES - sealed.len()).await?);
+        }
+        Ok(sealed)
+    }
+
+    /// What was fetched, to be worked on.
+    pub fn originals(&self, fetched: Vec<Sealed>) -> Result<Vec<Original>, PipelineError> {
+        let mut originals = Vec::with_capacity(fetched.len());
+        for mut sealed in fetched {
+            sealed.handed_to.clone_from(&self.job.steps);
+            let file = self.pipeline.publish(sealed)?;
+            let (shredder, stop) = (self.pipeline.shredder.clone(), self.job.stop.clone());
+            originals.push(Original(Intermediate { file, shredder, stop, read: Arc::default() }));
+        }
+        Ok(originals)
+    }
+
+    /// Puts files into a person's storage, one after the other.
+    pub async fn put_back(
+        &self,
+        place: &PutBack,
+        files: &[&Arc<LiveFile>],
+    ) -> Result<(), PipelineError> {
+        for (nth, file) in files.iter().enumerate() {
+            let told = self.told(Phase::PutBack, nth, files.len());
+            self.pipeline.put_back(place, file, told).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells of the `nth` transfer of `of`.
+    fn told(&self, phase: Phase, nth: usize, of: usize) -> Told {
+        let (reporter, scale) = (self.reporter.clone(), self.scale(phase));
+        Arc::new(move |bytes: u64, total: Option<u64>| {
+            let part = total.and_then(|total| bytes.saturating_mul(100).checked_div(total));
+            let part = (nth as u64 * 100 + part.unwrap_or(0).min(100)) / of.max(1) as u64;
+            reporter.advance(Progress {
+                step: None,
+                bytes_in: bytes,
+                bytes_total: total,
+                percent: scale(part),
+            });
+        })
+    }
+
+    /// From the percent of one phase to that of the whole job: each phase there is counts alike.
+    fn scale(&self, phase: Phase) -> impl Fn(u64) -> u8 + Send + Sync + use<> {
+        let has = |phase: Phase| match phase {
+            Phase::Fetch => !self.order.pulls.is_empty(),
+            Phase::Steps => !self.order.recipe.is_nothing(),
+            Phase::PutBack => self.order.deliver.is_some(),
+        };
+        let all: Vec<Phase> = [Phase::Fetch, Phase::Steps, Phase::PutBack]
+            .into_iter()
+            .filter(|phase| has(*phase))
+            .collect();
+        let before = all.iter().position(|one| *one == phase).unwrap_or(0) as u64;
+        let of = all.len().max(1) as u64;
+        move |part| u8::try_from((before * 100 + part.min(100)) / of).unwrap_or(100)
+    }
+
     /// Runs every source through all steps: an output for each, or none at all.
-    pub async fn carry_out(&self) -> Result<Vec<Sealed>, PipelineError> {
-        let mut outputs = Vec::with_capacity(self.order.sources.len());
-        for (nth, source) in self.order.sources.iter().enumerate() {
-            outputs.push(self.process(nth, source).await?);
+    pub async fn carry_out(&self, originals: &[Original]) -> Result<Vec<Sealed>, PipelineError> {
+        let fetched = originals.iter().map(|original| &original.0.file);
+        let sources: Vec<_> = self.order.sources.iter().chain(fetched).collect();
+        let mut outputs = Vec::with_capacity(sources.len());
+        for (nth, source) in sources.iter().enumerate() {
+            outputs.push(self.process((nth, sources.len()), source).await?);
         }
         Ok(outputs)
     }
 
-    async fn process(&self, nth: usize, source: &Arc<LiveFile>) -> Result<Sealed, PipelineError> {
+    async fn process(
+        &self,
+        nth: (usize, usize),
+        source: &Arc<LiveFile>,
+    ) -> Result<Sealed, PipelineError> {
         let mut steps = self.order.recipe.plan()?.into_steps().into_iter().enumerate().peekable();
         let mut between = Between::Source(source.clone());
         while let Some((at, step)) = steps.next() {
@@ -134,7 +246,7 @@ impl<'a> Workbench<'a> {
     }
 
     /// A step's input. What rests is told of while it is read.
-    fn flow(&self, between: Between, nth: usize, at: usize) -> StepStream {
+    fn flow(&self, between: Between, (nth, of): (usize, usize), at: usize) -> StepStream {
         let (file, intermediate) = match between {
             Between::Flowing(stream) => return stream,
             Between::Source(file) => (file, None),
@@ -142,16 +254,15 @@ impl<'a> Workbench<'a> {
         };
         let (total, mut seen) = (file.size(), 0);
         let steps = self.job.steps.len().max(1);
-        let (parts, done) = (steps * self.order.sources.len(), nth * steps + at);
-        let reporter = self.reporter.clone();
+        let (parts, done) = (steps * of, nth * steps + at);
+        let (reporter, scale) = (self.reporter.clone(), self.scale(Phase::Steps));
         let report = move |seen: u64| {
             let part = seen.saturating_mul(100).checked_div(total).unwrap_or(0).min(100);
-            let percent = (done as u64 * 100 + part) / parts as u64;
             reporter.advance(Progress {
                 step: Some(at),
                 bytes_in: seen,
                 bytes_total: Some(total),
-                percent: u8::try_from(percent).unwrap_or(100),
+                percent: scale((done as u64 * 100 + part) / parts as u64),
             });
         };
         report(0);
@@ -205,7 +316,9 @@ impl<'a> Workbench<'a> {
         let handed_to = self.job.steps.clone();
         let (era, downloads) = (self.era.clone(), None);
         let (parts, order, segments) = (Vec::new(), Vec::new(), vec![segment]);
+        let kind = Kind::File;
         Ok(Sealed {
+            kind,
             unborn,
             era,
             created,

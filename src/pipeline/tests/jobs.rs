@@ -81,6 +81,8 @@ impl Workshop {
         let steps = self.registry.parse(steps).unwrap();
         Order {
             sources: sources.iter().map(|file| (*file).clone()).collect(),
+            pulls: Vec::new(),
+            deliver: None,
             recipe: Recipe::new(steps, Vec::new(), None).unwrap(),
             ttl: None,
             consume: false,

@@ -400,6 +400,8 @@ impl Day {
         let steps = registry.parse("echo").unwrap();
         let order = Order {
             sources: vec![source],
+            pulls: Vec::new(),
+            deliver: None,
             recipe: crate::process::Recipe::new(steps, Vec::new(), None).unwrap(),
             ttl: None,
             consume,

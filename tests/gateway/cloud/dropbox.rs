@@ -14,6 +14,9 @@ pub fn part(request: &Request) -> Option<Part> {
             Part::List
         }
         "/2/auth/token/revoke" => Part::Revoke,
+        "/2/files/download" | "/2/files/export" => Part::Content,
+        "/2/files/upload_session/start" => Part::Upload,
+        path if path.starts_with("/2/files/upload_session/") => Part::Chunk,
         _ => return None,
     })
 }
@@ -48,6 +51,8 @@ fn called(state: &State, request: &Request, scope: &str) -> Reply {
     let need = match part(request) {
         Some(Part::Account) => "account_info.read",
         Some(Part::List) => "files.metadata.read",
+        Some(Part::Content) => "files.content.read",
+        Some(Part::Upload | Part::Chunk) => "files.content.write",
         _ => "",
     };
     if !need.is_empty() && !scope.split(' ').any(|held| held == need) {
@@ -82,11 +87,11 @@ fn called(state: &State, request: &Request, scope: &str) -> Reply {
             state.grants.lock().unwrap().revoke_token(bearer);
             Reply::text(200, "application/json", "null")
         }
-        _ => Reply::text(400, "text/plain", "Unknown API function"),
+        _ => super::content::dropbox(state, request),
     }
 }
 
-fn failed(summary: &str, path: &Value) -> Reply {
+pub fn failed(summary: &str, path: &Value) -> Reply {
     let error = json!({".tag": "path", "path": path});
     Reply::json(409, &json!({"error_summary": summary, "error": error}))
 }
@@ -128,7 +133,7 @@ fn list(state: &State, path: &str, at: usize, limit: usize) -> Reply {
     Reply::json(200, &json!({"entries": entries, "cursor": cursor, "has_more": end < all.len()}))
 }
 
-fn entry(node: &Node) -> Value {
+pub fn entry(node: &Node) -> Value {
     let mut entry = json!({
         ".tag": if node.folder { "folder" } else { "file" },
         "name": node.name, "id": node.id,
@@ -136,13 +141,15 @@ fn entry(node: &Node) -> Value {
         "path_display": format!("/{}", node.name),
     });
     if !node.folder {
-        let hash = blake3::hash(node.id.as_bytes()).to_hex().to_string();
         let file = json!({
             "client_modified": "2026-01-02T03:04:05Z", "server_modified": "2026-01-02T03:04:05Z",
-            "rev": "0123456789abcdef", "size": node.bytes, "is_downloadable": true,
-            "content_hash": hash,
+            "rev": node.rev(), "size": node.bytes, "is_downloadable": node.made.is_none(),
+            "content_hash": node.content().blocks,
         });
         entry.as_object_mut().unwrap().extend(file.as_object().unwrap().clone());
+        if let Some((kind, _)) = &node.made {
+            entry["export_info"] = json!({"export_as": kind});
+        }
     }
     entry
 }

@@ -12,9 +12,18 @@ pub fn part(request: &Request) -> Option<Part> {
         "/token" => Part::Token,
         "/revoke" => Part::Revoke,
         "/drive/v3/about" => Part::Account,
+        path if path.starts_with("/upload/session/") => Part::Chunk,
+        path if is_upload(path) => Part::Upload,
+        path if path.starts_with("/exported/") || path.ends_with("/export") => Part::Content,
+        _ if request.query("alt") == Some("media") => Part::Content,
         path if path.starts_with("/drive/v3/") => Part::List,
         _ => return None,
     })
+}
+
+/// Google's own client asks below the second.
+pub fn is_upload(path: &str) -> bool {
+    path.starts_with("/upload/") || path.starts_with("/resumable/upload/")
 }
 
 /// The general shape of an error.
@@ -57,6 +66,10 @@ pub fn answer(state: &State, request: &Request) -> Reply {
         let words = "Insufficient Permission: Request had insufficient authentication scopes.";
         error(403, "insufficientPermissions", "", words)
     };
+    if matches!(part(request), Some(Part::Upload | Part::Chunk | Part::Content)) {
+        let may_write = holds(&["drive", "drive.file"]);
+        return super::content::google_drive(state, request, may_write);
+    }
     let path = request.path.strip_prefix("/drive/v3").unwrap_or_default();
     match path {
         "/about" => about(state, request),
@@ -169,8 +182,26 @@ fn one(state: &State, request: &Request, id: &str) -> Reply {
     let tree = state.tree.lock().unwrap();
     let node = tree.get(id);
     let shared = request.query("supportsAllDrives") == Some("true");
-    match node.filter(|node| node.drive.is_none() || shared) {
-        Some(node) => Reply::json(200, &file(node)),
+    let keys = request.header("x-goog-drive-resource-keys").unwrap_or_default();
+    let opened = |node: &&Node| {
+        let key = node.key.as_ref().map(|key| format!("{id}/{key}"));
+        key.is_none_or(|key| keys.split(',').any(|held| held == key))
+    };
+    match node.filter(|node| node.drive.is_none() || shared).filter(opened) {
+        Some(node) => {
+            let mut file = file(node);
+            if let Some((kind, _)) = &node.made {
+                let host = request.header("host").unwrap_or_default();
+                let link = format!("http://{host}/exported/{id}?as=file");
+                file["exportLinks"] = json!({kind: link});
+            }
+            if let Some(target) = node.target.as_ref().and_then(|(id, _)| tree.get(id))
+                && let Some(key) = &target.key
+            {
+                file["shortcutDetails"]["targetResourceKey"] = key.clone().into();
+            }
+            Reply::json(200, &file)
+        }
         None => error(404, "notFound", "fileId", &format!("File not found: {id}.")),
     }
 }
@@ -192,9 +223,10 @@ fn file(node: &Node) -> Value {
     } else if !node.folder {
         put("size", node.bytes.to_string().into());
         if !node.media_type.starts_with("application/vnd.google-apps.") {
-            let hash = blake3::hash(node.id.as_bytes()).to_hex();
-            put("sha256Checksum", hash.to_string().into());
-            put("md5Checksum", hash[..32].to_owned().into());
+            let content = node.content();
+            put("sha256Checksum", content.sha256.clone().into());
+            put("md5Checksum", content.md5.clone().into());
+            put("headRevisionId", node.rev().into());
         }
     }
     Value::Object(file)

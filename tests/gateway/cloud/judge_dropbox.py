@@ -1,5 +1,6 @@
 """Dropbox's own client for Python, against the emulator at the address given."""
 
+import hashlib
 import sys
 
 import dropbox
@@ -34,13 +35,16 @@ def allowed(flow_url):
     return dict(pair.split("=", 1) for pair in back.query.split("&"))
 
 
-def granted(pkce, offline):
+LISTING = ["account_info.read", "files.metadata.read"]
+
+
+def granted(pkce, offline, scope=LISTING):
     store = {}
     flow = dropbox.DropboxOAuth2Flow(
         CLIENT_ID, REDIRECT, store, "csrf",
         consumer_secret=None if pkce else CLIENT_SECRET,
         token_access_type="offline" if offline else "online",
-        scope=["account_info.read", "files.metadata.read"], use_pkce=pkce,
+        scope=scope, use_pkce=pkce,
     )
     flow.requests_session = session
     back = allowed(flow.start())
@@ -85,4 +89,29 @@ client = dropbox.Dropbox(
     oauth2_refresh_token=offline.refresh_token, app_key=CLIENT_ID, app_secret=CLIENT_SECRET, session=session,
 )
 assert client.users_get_current_account().account_id == offline.account_id
+
+# The bytes: by id and by revision, with the hash of Dropbox's page; put back in a session.
+held = granted(True, offline=False, scope=LISTING + ["files.content.read", "files.content.write"])
+client = dropbox.Dropbox(held.access_token, session=session)
+meta, reply = client.files_download("id:file5")
+assert reply.content == b"x" * 1234 and meta.size == 1234, meta
+assert meta.content_hash == hashlib.sha256(hashlib.sha256(b"x" * 1234).digest()).hexdigest()
+assert client.files_download(f"rev:{meta.rev}")[0].id == meta.id
+start = client.files_upload_session_start(b"one ")
+cursor = dropbox.files.UploadSessionCursor(start.session_id, 4)
+client.files_upload_session_append_v2(b"two ", cursor)
+try:
+    client.files_upload_session_append_v2(b"two ", cursor)
+    sys.exit("a wrong offset was taken")
+except ApiError as error:
+    assert error.error.get_incorrect_offset().correct_offset == 8, error
+cursor.offset = 8
+commit = dropbox.files.CommitInfo("id:folder1/put.txt", autorename=True)
+put = client.files_upload_session_finish(b"three", cursor, commit)
+assert put.size == 13 and client.files_download(put.id)[1].content == b"one two three", put
+try:
+    client.files_download("id:nothing")
+    sys.exit("an unknown file was downloaded")
+except ApiError as error:
+    assert error.error.get_path().is_not_found(), error
 print("judged")

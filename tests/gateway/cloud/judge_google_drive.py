@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import sys
 import urllib.parse
 
@@ -11,6 +12,7 @@ import google.oauth2.credentials
 import requests
 from googleapiclient.discovery import build
 from googleapiclient.errors import HttpError
+from googleapiclient.http import MediaIoBaseDownload, MediaIoBaseUpload
 
 BASE, CLIENT_ID, CLIENT_SECRET = sys.argv[1:4]
 REDIRECT = "http://127.0.0.1:1/back"
@@ -78,6 +80,25 @@ try:
     sys.exit("an unknown file was found")
 except HttpError as error:
     assert error.resp.status == 404 and error.error_details[0]["reason"] == "notFound", error
+
+# The bytes: whole, in parts, and put back in a session of chunks.
+assert service.files().get_media(fileId="file5").execute() == b"x" * 1234
+parts, done = io.BytesIO(), False
+download = MediaIoBaseDownload(parts, service.files().get_media(fileId="file5"), chunksize=500)
+while not done:
+    _, done = download.next_chunk()
+assert parts.getvalue() == b"x" * 1234
+try:
+    service.files().get_media(fileId="folder1").execute()
+    sys.exit("a folder was downloaded")
+except HttpError as error:
+    assert error.resp.status == 403 and error.error_details[0]["reason"] == "fileNotDownloadable", error
+writer = drive(credentials(granted("https://www.googleapis.com/auth/drive.file")["access_token"], None))
+sent = b"0123456789" * 60_000
+media = MediaIoBaseUpload(io.BytesIO(sent), "text/plain", chunksize=1 << 18, resumable=True)
+put = writer.files().create(body={"name": "put.txt", "parents": ["folder1"]}, media_body=media).execute()
+assert put["md5Checksum"] == hashlib.md5(sent).hexdigest(), put
+assert writer.files().get_media(fileId=put["id"]).execute() == sent
 
 # What an app gets that was granted less: Google says so with 403 and a reason.
 narrow = granted("https://www.googleapis.com/auth/drive.file")

@@ -21,11 +21,36 @@ pub struct Request {
 }
 
 /// An answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    pub framing: Framing,
+    pub end: End,
+}
+
+/// How an answer's length is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    #[default]
+    Length,
+    Chunked,
+    /// By the connection's end alone.
+    Close,
+}
+
+/// How an answer ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    #[default]
+    Clean,
+    /// The connection breaks after so many bytes.
+    Cut(usize),
+    /// Nothing comes after so many bytes, until it is let go; then the connection breaks.
+    Stall(usize),
+    /// The same bytes again and again.
+    Never,
 }
 
 impl Request {
@@ -68,12 +93,23 @@ impl Reply {
 
     pub fn text(status: u16, kind: &str, body: &str) -> Self {
         let headers = vec![("Content-Type".to_owned(), kind.to_owned())];
-        Self { status, headers, body: body.as_bytes().to_vec() }
+        Self { status, headers, body: body.as_bytes().to_vec(), ..Self::default() }
     }
 
     pub fn to(status: u16, place: &str) -> Self {
         let headers = vec![("Location".to_owned(), place.to_owned())];
-        Self { status, headers, body: Vec::new() }
+        Self { status, headers, ..Self::default() }
+    }
+
+    pub fn bytes(status: u16, kind: &str, body: Vec<u8>) -> Self {
+        let headers = vec![("Content-Type".to_owned(), kind.to_owned())];
+        Self { status, headers, body, ..Self::default() }
+    }
+
+    /// The value of a header in place of the one it has.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.headers.retain(|(found, _)| !found.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value.to_owned()));
     }
 
     pub fn is_json(&self) -> bool {
@@ -190,8 +226,37 @@ fn serve(
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    head += &format!("Content-Length: {}\r\n\r\n", reply.body.len());
+    match reply.framing {
+        Framing::Length => head += &format!("Content-Length: {}\r\n", reply.body.len()),
+        Framing::Chunked => head += "Transfer-Encoding: chunked\r\n",
+        Framing::Close => {}
+    }
     let mut stream = stream;
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(&reply.body)
+    stream.write_all(format!("{head}\r\n").as_bytes())?;
+    let chunked = reply.framing == Framing::Chunked;
+    let mut put = |bytes: &[u8]| -> std::io::Result<()> {
+        for part in bytes.chunks(64 << 10) {
+            if chunked {
+                stream.write_all(format!("{:x}\r\n", part.len()).as_bytes())?;
+            }
+            stream.write_all(part)?;
+            if chunked {
+                stream.write_all(b"\r\n")?;
+            }
+        }
+        stream.flush()
+    };
+    match reply.end {
+        End::Clean => put(&reply.body)?,
+        End::Cut(at) => return put(&reply.body[..at.min(reply.body.len())]),
+        End::Stall(at) => {
+            put(&reply.body[..at.min(reply.body.len())])?;
+            shared.held.wait();
+            return Ok(());
+        }
+        End::Never => loop {
+            put(&reply.body)?;
+        },
+    }
+    if chunked { stream.write_all(b"0\r\n\r\n") } else { Ok(()) }
 }
