@@ -19,7 +19,7 @@ pub use google_drive::error as drive_error;
 pub use oauth::Answer;
 pub use person::{Form, Person, forms, links};
 pub use server::{End, Framing, Reply, Request};
-pub use tree::{FOLDER, Node, SHORTCUT, Tree};
+pub use tree::{FOLDER, Node, Tree};
 
 use crate::harness::Setup;
 use oauth::Grants;

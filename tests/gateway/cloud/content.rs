@@ -194,10 +194,10 @@ fn go_on(
     let range = request.header("content-range").unwrap_or_default().to_owned();
     let (part, total) = range.trim_start_matches("bytes ").split_once('/').unwrap_or_default();
     let total: usize = total.parse().unwrap_or(usize::MAX);
-    if let Some((first, _)) = part.split_once('-') {
-        if first.parse() == Ok(bytes.len()) {
-            bytes.extend_from_slice(&request.body);
-        }
+    if let Some((first, _)) = part.split_once('-')
+        && first.parse() == Ok(bytes.len())
+    {
+        bytes.extend_from_slice(&request.body);
     }
     if bytes.len() < total {
         let reply = Reply { status: 308, ..Reply::default() };
