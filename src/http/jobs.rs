@@ -45,10 +45,10 @@ type Pairs = Vec<(String, String)>;
 
 /// Orders a job: steps that run on files when their turn comes.
 ///
-/// A source may be an item of a connection: it is fetched first, and resumed where it breaks off. Of
-/// a folder every file in and below it is taken, 100 at most. Without steps a job only fetches. With
-/// steps what was fetched is not kept beside the outputs. `deliver` also puts the outputs into a
-/// folder of a connection whose person agreed to `browse+write`; nothing there is replaced.
+/// A source may be an item of a connection: it is fetched first, and resumed where it breaks off.
+/// Of a folder every file in and below it is taken, 100 at most. Without steps a job only fetches.
+/// With steps what was fetched is not kept beside the outputs. `deliver` also puts the outputs into
+/// a folder of a connection whose person agreed to `browse+write`; nothing there is replaced.
 ///
 /// Its outputs are files, with their source's deadline or the earlier one that is asked for here.
 /// A document's password goes in `Dayfly-Password`, or among the step's options as `password`.

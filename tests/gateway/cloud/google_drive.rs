@@ -195,9 +195,8 @@ fn one(state: &State, request: &Request, id: &str) -> Reply {
                 let link = format!("http://{host}/exported/{id}?as=file");
                 file["exportLinks"] = json!({kind: link});
             }
-            if let Some(target) = node.target.as_ref().and_then(|(id, _)| tree.get(id))
-                && let Some(key) = &target.key
-            {
+            let target = node.target.as_ref().and_then(|(id, _)| tree.get(id));
+            if let Some(key) = target.and_then(|target| target.key.as_ref()) {
                 file["shortcutDetails"]["targetResourceKey"] = key.clone().into();
             }
             Reply::json(200, &file)

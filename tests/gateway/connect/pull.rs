@@ -214,12 +214,14 @@ fn a_pull_is_held_against_the_policy_and_the_quotas_like_an_upload() {
     other.post("/v1/jobs", foreign.as_bytes()).problem(404, "not-found");
 }
 
+/// Something that ends a job on a connection.
+type Ending = fn(&Scene, &str, &str);
+
 #[test]
 fn cancel_suspension_and_revocation_stop_a_transfer_at_once() {
     let scene = Scene::start();
     let client = scene.gateway.client();
-    type End = fn(&Scene, &str, &str);
-    let endings: [(&str, End); 3] = [
+    let endings: [(&str, Ending); 3] = [
         ("cancelled", |scene, job, _| {
             scene.gateway.client().delete(format!("/v1/jobs/{job}")).expect(200);
         }),

@@ -227,6 +227,7 @@ fn way_08_documents_of_no_known_size_are_exported_and_capped() {
     scene.delete_all();
     scene.google.order(Part::Content, 9, Trick::Alters(|reply| reply.framing = Framing::Close));
     scene.refused(&connection, "doc1", 502, "upstream-failed");
+    scene.google.behave();
     plant(&noise((2 << 20) + 1));
     scene.refused(&connection, "doc1", 413, "too-large");
 
