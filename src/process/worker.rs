@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use super::frame::{Fault, Kind, MAX_PAYLOAD, MAX_REQUEST, MediaType, Request};
-use super::{detect, selftest, text};
+use super::{archive, detect, metadata, scrub, selftest, text};
 use crate::jail;
 
 /// What a document step made of a document.
@@ -26,17 +26,28 @@ pub fn worker_main() -> ExitCode {
     }
     // A panic's message may quote the document.
     std::panic::set_hook(Box::new(|_| {}));
-    let answer = catch_unwind(AssertUnwindSafe(|| work(&mut Pipe))).unwrap_or(Err(Fault::Damaged));
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        let request = read_request(&mut Pipe).map_err(|_| Fault::Limit)?;
+        // Its output leaves while its input still comes.
+        if request.step == archive::NAME {
+            return archive::serve(&request, Pipe, &mut Pipe).map(|()| None);
+        }
+        work(&request, &mut Pipe).map(Some)
+    }));
+    let answer = match done.unwrap_or(Err(Fault::Damaged)) {
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some(answer)) => Ok(answer),
+        Err(fault) => Err(fault),
+    };
     match write_answer(&mut Pipe, &answer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn work(input: &mut impl Read) -> Result<Answer, Fault> {
-    let request = read_request(input).map_err(|_| Fault::Limit)?;
-    if request.step == selftest::NAME && !selftest::reads(&request) {
-        return selftest::answer(&request, &[]);
+fn work(request: &Request, input: &mut impl Read) -> Result<Answer, Fault> {
+    if request.step == selftest::NAME && !selftest::reads(request) {
+        return selftest::answer(request, &[]);
     }
     // Room from the start: growing from nothing takes a dozen reads, and as many copies.
     let mut document = Vec::with_capacity(FIRST_ROOM);
@@ -46,9 +57,11 @@ fn work(input: &mut impl Read) -> Result<Answer, Fault> {
         return Err(Fault::Limit);
     }
     let answer = match request.step.as_str() {
-        "detect" => detect::answer(&request, &document),
-        "text" => text::answer(&request, &document),
-        selftest::NAME => selftest::answer(&request, &document),
+        "detect" => detect::answer(request, &document),
+        "metadata" => metadata::answer(request, &document),
+        "scrub" => scrub::answer(request, &document),
+        "text" => text::answer(request, &document),
+        selftest::NAME => selftest::answer(request, &document),
         _ => return Err(Fault::Unsupported),
     }?;
     // Told as a fault, so that the gateway need not read it all to find out.

@@ -83,7 +83,8 @@ impl Answers {
                     if matches!(fault, Fault::Limit) {
                         metrics::count_by(metrics::WORKER_FAILURES, "why", "limit");
                     }
-                    return Err(ProcessError::refused(fault.slug()));
+                    let (slug, detail) = (fault.slug(), fault.detail());
+                    return Err(ProcessError::Refused { slug, detail });
                 }
                 Kind::End | Kind::Head => return Err(broken()),
             }
