@@ -101,10 +101,8 @@ impl About {
             Self::Software
         } else if has(&["author", "creator", "artist", "byline", "credit", "copyright", "rights"])
             || has(&["owner", "manager", "company", "editor", "contributor", "publisher", "by"])
-            || has(&["from", "person", "contact", "user"])
+            || has(&["person", "contact", "user"])
         {
-            Self::Author
-        } else if matches!(&*name, "to" | "cc" | "bcc" | "sender") {
             Self::Author
         } else if has(&["make", "model", "serial", "lens", "camera", "device"]) {
             Self::Device

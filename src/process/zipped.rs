@@ -133,18 +133,17 @@ fn end_64<'d>(bytes: &'d [u8], end: End<'d>) -> Option<End<'d>> {
     agreed.then_some(End { count, bytes: length, offset, at, ..end })
 }
 
+/// A member, its place, and the rest of the directory.
+type Found<'d> = (Member<'d>, (usize, usize), &'d [u8]);
+
 /// One entry of the directory with its member's place, and the rest of the directory.
-fn entry<'d>(
-    bytes: &'d [u8],
-    table: &'d [u8],
-    directory: usize,
-) -> Result<(Member<'d>, (usize, usize), &'d [u8]), Fault> {
+fn entry<'d>(bytes: &'d [u8], table: &'d [u8], directory: usize) -> Result<Found<'d>, Fault> {
     let head = table.get(..46).filter(|head| head.starts_with(ENTRY)).ok_or(Fault::Damaged)?;
     let two = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
     let four = |at: usize| {
         u64::from(u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]))
     };
-    let (name, extra, comment) = (two(28).into(), usize::from(two(30)), usize::from(two(32)));
+    let (named, extra, comment) = (two(28), usize::from(two(30)), usize::from(two(32)));
     let length = 46usize + usize::from(two(28)) + extra + comment;
     let whole = table.get(..length).ok_or(Fault::Damaged)?;
     let name_end = 46 + usize::from(two(28));
@@ -156,7 +155,6 @@ fn entry<'d>(
     let at = size(offset);
     let local = bytes.get(at..).and_then(|rest| rest.get(..30)).ok_or(Fault::Damaged)?;
     let own = |at: usize| usize::from(u16::from_le_bytes([local[at], local[at + 1]]));
-    let named: u16 = name;
     let data = at + 30 + usize::from(named) + own(28);
     let own_name = bytes.get(at + 30..at + 30 + usize::from(named));
     let same = local.starts_with(MEMBER) && own(26) == usize::from(named) && own_name == Some(raw);

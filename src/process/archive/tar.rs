@@ -204,7 +204,10 @@ fn global(records: &[u8]) -> Result<(), Fault> {
     if pairs(records)?.iter().any(|(key, _)| shapes(key)) { Err(Fault::Damaged) } else { Ok(()) }
 }
 
-fn pairs(mut records: &[u8]) -> Result<Vec<(&[u8], &[u8])>, Fault> {
+/// Key and value.
+type Pair<'d> = (&'d [u8], &'d [u8]);
+
+fn pairs(mut records: &[u8]) -> Result<Vec<Pair<'_>>, Fault> {
     let mut pairs = Vec::new();
     while !records.is_empty() {
         let space = records.iter().take(20).position(|byte| *byte == b' ');
