@@ -49,7 +49,7 @@ impl Visitor for List {
     }
 
     fn ended(&mut self, bytes: u64) {
-        // A stream's length is known when it has ended; nothing was listed inside of it then.
+        // A stream's length is known when it has ended; nothing is listed inside of it.
         if let Some(member) = self.members.iter_mut().rev().find(|member| member["size"].is_null())
         {
             member["size"] = bytes.into();

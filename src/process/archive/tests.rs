@@ -139,7 +139,7 @@ fn a_tar_that_says_two_things_is_refused() {
     let file = member("name", b'0', b"content");
     let cases = [
         [pax("12 size=999\n"), file.clone()].concat(),
-        [pax("13 path=other\n"), member("l", b'L', b"longer\0"), file.clone()].concat(),
+        [pax("14 path=other\n"), member("l", b'L', b"longer\0"), file.clone()].concat(),
         [member("g", b'g', b"12 size=999\n"), file.clone()].concat(),
         [pax("99 path=other\n"), file.clone()].concat(),
         header("folder/", b'5', 512, ""),

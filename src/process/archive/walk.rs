@@ -231,8 +231,7 @@ impl Walk<'_> {
             }
             let inside = format!("{path}!/");
             self.archive(&mut plain, MAX_INNER, &inside, depth + 1)?;
-        }
-        if counts {
+        } else if counts {
             let bytes = drain(&mut plain)?;
             self.visitor.ended(bytes);
         }
