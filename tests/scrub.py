@@ -39,7 +39,9 @@ ALLOWED = {
              "PageNumber", "Predictor", "WhitePoint", "PrimaryChromaticities", "ColorMap",
              "TileWidth", "TileLength", "TileOffsets", "TileByteCounts", "ExtraSamples",
              "SampleFormat", "Thresholding", "MinSampleValue", "MaxSampleValue",
-             "YCbCrSubSampling", "YCbCrPositioning", "ReferenceBlackWhite", "YCbCrCoefficients"},
+             "YCbCrSubSampling", "YCbCrPositioning", "ReferenceBlackWhite", "YCbCrCoefficients",
+             # Strips of a TIFF that are JPEG: exiftool takes the first one for a preview.
+             "JPEGTables", "PreviewImage", "PreviewImageStart", "PreviewImageLength"},
     "PNG": {"ImageWidth", "ImageHeight", "BitDepth", "ColorType", "Compression", "Filter",
             "Interlace", "Palette", "Transparency", "Gamma", "SRGBRendering", "BackgroundColor",
             "SignificantBits", "ProfileName", "WhitePointX", "WhitePointY", "RedX", "RedY",
@@ -99,7 +101,7 @@ faults = []
 
 
 def run(*command):
-    return subprocess.run(command, capture_output=True, check=False)
+    return subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
 
 
 def fields(path):
@@ -248,7 +250,7 @@ def judge_opening(paths, scratch):
         print("SKIPPED: LibreOffice is not installed, or there is nothing to open")
         return
     out = scratch / "opened"
-    run("timeout", "240", "soffice", f"-env:UserInstallation=file://{scratch}/profile",
+    run("timeout", "-k", "5", "120", "soffice", f"-env:UserInstallation=file://{scratch}/profile",
         "--headless", "--norestore", "--convert-to", "pdf", "--outdir", str(out),
         *map(str, paths))
     for path in paths:
@@ -287,4 +289,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "make":
         make(Path(sys.argv[2]))
     else:
-        sys.exit(judge(Path(sys.argv[2]), Path(sys.argv[3])))
+        sys.exit(judge(Path(sys.argv[2]).resolve(), Path(sys.argv[3]).resolve()))

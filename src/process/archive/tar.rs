@@ -159,9 +159,12 @@ fn text(field: &[u8]) -> String {
 /// Octal digits, or GNU's binary numbers, which begin with a set bit.
 fn number(field: &[u8]) -> Option<u64> {
     if field[0] & 0x80 != 0 {
-        let (head, tail) = field.split_at(field.len() - 8);
-        let small = head[0] == 0x80 && head[1..].iter().all(|byte| *byte == 0);
-        return small.then_some(u64::from_be_bytes(*tail.first_chunk()?));
+        let bytes = std::iter::once(field[0] & 0x7f).chain(field[1..].iter().copied());
+        let mut number = 0u64;
+        for byte in bytes {
+            number = number.checked_mul(256)?.checked_add(byte.into())?;
+        }
+        return Some(number);
     }
     let digits = field.split(|byte| matches!(byte, 0 | b' ')).find(|digits| !digits.is_empty());
     let Some(digits) = digits else { return Some(0) };

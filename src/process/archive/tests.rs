@@ -89,6 +89,7 @@ fn members_are_listed_and_given_from_every_format() {
     assert_eq!(answer(Some("content"), &gzip(b"just a text")).unwrap(), b"just a text");
     assert_eq!(names(b"no archive"), Err(Fault::Unsupported));
     assert_eq!(names(b""), Err(Fault::Unsupported));
+    assert_eq!(names(&[0xff; 1024]), Err(Fault::Unsupported));
 }
 
 #[test]

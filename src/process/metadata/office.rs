@@ -82,11 +82,8 @@ fn member(report: &mut Report, member: &Member<'_>, bytes: &[u8]) -> Result<(), 
         return Ok(());
     }
     match sniff(bytes, true).media_type {
-        media_type @ ("image/jpeg" | "image/png" | "image/webp" | "image/gif" | "image/tiff"
-        | "application/pdf") => {
-            let _ = media_type;
-            report.enter(name, bytes);
-        }
+        "image/jpeg" | "image/png" | "image/webp" | "image/gif" | "image/tiff"
+        | "application/pdf" => report.enter(name, bytes),
         media_type if reads(media_type) => report.enter(name, bytes),
         _ if is_markup(name, bytes) => marks(report, name, &decode(bytes))?,
         _ => {}
@@ -180,6 +177,8 @@ fn marks(report: &mut Report, name: &str, xml: &str) -> Result<(), Fault> {
     let mut found: Vec<(About, String, String)> = Vec::new();
     let mut note = |about: About, what: &str, value: &str| {
         let field = format!("{name}:{what}");
+        // Nobody can read a revision's number: one of them stands for all.
+        let value = if about == About::Hidden { "" } else { value };
         // Once for each value: a document has thousands of the same.
         if found.len() < 200 && found.iter().all(|(_, f, v)| *f != field || v != value) {
             found.push((about, field, value.to_owned()));
@@ -216,7 +215,6 @@ fn marks(report: &mut Report, name: &str, xml: &str) -> Result<(), Fault> {
         }
     }
     for (about, field, value) in found {
-        // Nobody can read a revision's number: one of them stands for all.
         report.say(about, field, value);
     }
     Ok(())
