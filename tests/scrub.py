@@ -23,7 +23,7 @@ SERIAL = "SN-4711-PLANTED"
 # What exiftool may find in a scrubbed file, by its groups. Everything else is a fault.
 ALLOWED = {
     "SourceFile": {"SourceFile"},
-    "ExifTool": {"ExifToolVersion"},
+    "ExifTool": {"ExifToolVersion", "Warning"},
     "System": {"FileName", "Directory", "FileSize", "FileModifyDate", "FileAccessDate",
                "FileInodeChangeDate", "FilePermissions"},
     "File": {"FileType", "FileTypeExtension", "MIMEType", "ExifByteOrder", "ImageWidth",
@@ -55,7 +55,11 @@ ALLOWED = {
              "WebP_Flags", "AlphaPreprocessing", "AlphaFiltering", "AlphaCompression",
              "AnimationLoopCount", "BackgroundColor", "FrameCount", "Duration", "AlphaIsUsed"},
     "PDF": {"PDFVersion", "Linearized", "PageCount", "Language", "TaggedPDF", "PageLayout",
-            "PageMode", "HasXFA"},
+            "PageMode", "HasXFA", "EmbeddedImage", "EmbeddedImageFilter", "EmbeddedImageWidth",
+            "EmbeddedImageHeight", "EmbeddedImageColorSpace"},
+    "Jpeg2000": {"MajorBrand", "MinorVersion", "CompatibleBrands", "ImageHeight", "ImageWidth",
+                 "NumberOfComponents", "BitsPerComponent", "Compression", "ColorSpecMethod",
+                 "ColorSpecPrecedence", "ColorSpecApproximation", "ColorSpace"},
     "ICC-header": {"ProfileCMMType", "ProfileVersion", "ProfileClass", "ColorSpaceData",
                    "ProfileConnectionSpace", "ProfileDateTime", "ProfileFileSignature",
                    "PrimaryPlatform", "CMMFlags", "DeviceManufacturer", "DeviceModel",
