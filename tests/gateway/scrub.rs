@@ -1,4 +1,4 @@
-//! Metadata and scrub: what a file tells is told, and then taken out, as other people's tools see it.
+//! Metadata and scrub: what a file tells is told, then taken out, as other people's tools see it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -94,13 +94,23 @@ pub(in crate::process) fn dictionary(dictionary: &Dictionary) -> Option<&'static
     (is_attachment && dictionary.has(b"Rect")).then_some("an attachment")
 }
 
-/// What one filter alone makes of a stream.
-pub(in crate::process) fn only_filter(stream: &Stream) -> Option<&[u8]> {
-    match stream.dict.get(b"Filter").ok()? {
-        Object::Name(name) => Some(name),
-        Object::Array(names) if names.len() == 1 => names[0].as_name().ok(),
-        _ => None,
+/// The image file that a stream's last filter decodes: that filter, and the file, out of the
+/// filters in front of it. Empty where those cannot be undone.
+pub(in crate::process) fn image(stream: &Stream) -> Option<(&'static str, Vec<u8>)> {
+    let filters = stream.filters().ok()?;
+    let (last, before) = filters.split_last()?;
+    let last = match *last {
+        b"DCTDecode" => "DCTDecode",
+        b"JPXDecode" => "JPXDecode",
+        _ => return None,
+    };
+    if before.is_empty() {
+        return Some((last, stream.content.clone()));
     }
+    let before = before.iter().map(|name| Object::Name(name.to_vec())).collect();
+    let mut packed = Stream::new(Dictionary::new(), stream.content.clone());
+    packed.dict.set("Filter", Object::Array(before));
+    Some((last, packed.get_plain_content_with_limit(MAX_STREAM).unwrap_or_default()))
 }
 
 /// The colour profile that a stream holds.
@@ -202,12 +212,15 @@ impl Reader<'_> {
                 Err(_) => self.report.say(About::Hidden, "xmp", "cannot be read"),
             }
         }
-        match only_filter(stream) {
-            Some(b"DCTDecode") if stream.content.starts_with(b"\xff\xd8\xff") => {
-                self.report.enter("image", &stream.content);
+        match image(stream) {
+            Some((_, file)) if file.is_empty() => {
+                self.report.say(About::Hidden, "pdf:image", "cannot be read");
             }
-            Some(b"JPXDecode") => {
-                let telling = telling_boxes(&stream.content);
+            Some(("DCTDecode", file)) if file.starts_with(b"\xff\xd8\xff") => {
+                self.report.enter("image", &file);
+            }
+            Some(("JPXDecode", file)) => {
+                let telling = telling_boxes(&file);
                 if telling > 0 {
                     let boxes = format!("{telling} boxes");
                     self.report.say(About::Hidden, "pdf:image:jpeg 2000", boxes);

@@ -6,7 +6,7 @@ use lopdf::{Dictionary, Document, Object, ObjectId, Stream, StringFormat};
 
 use super::super::frame::Fault;
 use super::super::metadata::pdf::{
-    MAX_NESTING, box_shapes_pixels, boxes, dictionary, entry, load, only_filter, profile, strings,
+    MAX_NESTING, box_shapes_pixels, boxes, dictionary, entry, image, load, profile, strings,
 };
 use super::super::picture::icc;
 use super::images;
@@ -109,20 +109,24 @@ impl Cleaner {
 
 /// Images and colour profiles carry what such files carry.
 fn stream(stream: &mut Stream) -> Result<(), Fault> {
-    match only_filter(stream) {
-        Some(b"DCTDecode") if stream.content.starts_with(b"\xff\xd8\xff") => {
-            let scrubbed = images::jpeg(&stream.content)?;
-            stream.set_content(scrubbed);
+    let kept = match image(stream) {
+        Some(("DCTDecode", file)) if file.starts_with(b"\xff\xd8\xff") => {
+            Some(("DCTDecode", images::jpeg(&file)?))
         }
-        Some(b"JPXDecode") => {
-            let boxes = boxes(&stream.content);
-            if boxes.iter().any(|(kind, _)| !box_shapes_pixels(*kind)) {
-                let kept = boxes.iter().filter(|(kind, _)| box_shapes_pixels(*kind));
-                let kept = kept.flat_map(|(_, bytes)| bytes.iter().copied()).collect();
-                stream.set_content(kept);
-            }
+        Some((filter, file)) => {
+            let boxes = boxes(&file);
+            let telling = boxes.iter().any(|(kind, _)| !box_shapes_pixels(*kind));
+            let kept = boxes.iter().filter(|(kind, _)| box_shapes_pixels(*kind));
+            telling.then(|| (filter, kept.flat_map(|(_, bytes)| bytes.iter().copied()).collect()))
         }
-        _ => {}
+        None => None,
+    };
+    if let Some((filter, file)) = kept {
+        if stream.filters().is_ok_and(|filters| filters.len() > 1) {
+            stream.dict.remove(b"DecodeParms");
+        }
+        stream.dict.set("Filter", Object::Name(filter.as_bytes().to_vec()));
+        stream.set_content(file);
     }
     if let Some(found) = profile(stream)
         && let Some(scrubbed) = icc::scrubbed(&found)

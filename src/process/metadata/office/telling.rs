@@ -85,7 +85,9 @@ pub(in crate::process) fn element(part: &str, element: &BytesStart) -> Option<Ab
         ("dc:creator" | "dc:date" | "meta:creator-initials" | "meta:date-string", _)
         | (_, "fileSharing" | "customWorkbookViews" | "customSheetViews") => About::Author,
         (_, "attachedTemplate" | "absPath" | "mailMerge") => About::Device,
-        (_, "rsids" | "docVars" | "docId" | "revisionPtr" | "proofState") => About::Hidden,
+        (_, "rsids" | "rsid" | "rsidRoot" | "docVars" | "docId" | "revisionPtr" | "proofState") => {
+            About::Hidden
+        }
         // A workbook has metadata too, and cannot be read without it.
         ("svg:metadata" | "metadata", _) if part.ends_with(".svg") => About::Hidden,
         (_, "config-item") => {
