@@ -250,17 +250,28 @@ def judge_office(before, after):
     check(said.returncode != 0, after.name, f"unzip: {said.stdout!r}")
 
 
-def judge_opening(paths, scratch):
-    """LibreOffice makes a PDF of every document, or of none of its before."""
-    if not shutil.which("soffice") or not paths:
-        print("SKIPPED: LibreOffice is not installed, or there is nothing to open")
-        return
-    out = scratch / "opened"
+def opened(paths, scratch, out):
+    """The names of those that LibreOffice makes a PDF of."""
     run("timeout", "-k", "5", "120", "soffice", f"-env:UserInstallation=file://{scratch}/profile",
         "--headless", "--norestore", "--convert-to", "pdf", "--outdir", str(out),
         *map(str, paths))
-    for path in paths:
-        check(not (out / f"{path.stem}.pdf").exists(), path.name, "LibreOffice does not open it")
+    return {path.name for path in paths if (out / f"{path.stem}.pdf").exists()}
+
+
+def judge_opening(before_folder, paths, scratch):
+    """LibreOffice opens what it opened before; it may lack the part for a kind of document."""
+    if not shutil.which("soffice") or not paths:
+        print("SKIPPED: LibreOffice is not installed, or there is nothing to open")
+        return
+    after = opened(paths, scratch, scratch / "new")
+    missing = [path for path in paths if path.name not in after]
+    if not missing:
+        return
+    before = opened([before_folder / path.name for path in missing], scratch, scratch / "old")
+    for path in missing:
+        check(path.name in before, path.name, "LibreOffice does not open it any more")
+    if len(before) < len(missing):
+        print(f"SKIPPED: {len(missing) - len(before)} documents that LibreOffice never opened")
 
 
 def judge(before_folder, after_folder):
@@ -282,7 +293,7 @@ def judge(before_folder, after_folder):
         elif suffix in OFFICE:
             judge_office(before, after)
             documents.append(after)
-    judge_opening(documents, after_folder / "scratch")
+    judge_opening(before_folder, documents, after_folder / "scratch")
     for fault in faults:
         print(fault)
     print(f"planted {planted}")
