@@ -150,7 +150,7 @@ fn a_tar_that_says_two_things_is_refused() {
         assert_eq!(names(&tar(&[case])), Err(Fault::Damaged));
     }
     assert_eq!(names(&tar(&[pax("14 path=other\n"), file.clone()])).unwrap(), ["other"]);
-    let hidden = [tar(&[file.clone()]), tar(&[member("hidden", b'0', b"x")])].concat();
+    let hidden = [tar(std::slice::from_ref(&file)), tar(&[member("hidden", b'0', b"x")])].concat();
     assert_eq!(names(&hidden), Err(Fault::Damaged));
     let twice = tar(&[file.clone(), file.clone()]);
     assert_eq!(names(&twice).unwrap(), ["name", "name"]);
