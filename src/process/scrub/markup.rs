@@ -76,7 +76,7 @@ pub(super) fn rewritten(
                 made.push(';');
             }
             Event::Decl(_) => {
-                made.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?>\n");
+                made.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?>");
             }
             Event::Comment(_) | Event::PI(_) | Event::DocType(_) => {}
             Event::Eof if open.is_empty() => return Ok(made.into_bytes()),
