@@ -145,6 +145,10 @@ slugs! {
         "GET /v1/processors lists each step's options.";
     ArchiveBomb "archive-bomb" 422 "The archive unpacks to too much"
         "Sizes, ratio and nesting of archives are limited.";
+    ArchiveUnsafePath "archive-unsafe-path" 422 "The archive holds an unsafe path"
+        "One of its members would leave the folder it is unpacked in, or is no file, folder or link.";
+    ImageTooLarge "image-too-large" 422 "The image is too large"
+        "Its width times its height is over the limit, whatever its bytes.";
     DocumentTooComplex "document-too-complex" 422 "The document is too complex"
         "It nests deeper, or refers to more objects, than the limits allow.";
     DocumentEncrypted "document-encrypted" 422 "The document is encrypted"

@@ -16,6 +16,7 @@ use crate::body::BodyError;
 use crate::jail::JailError;
 use crate::problem::Slug;
 
+mod archive;
 mod checksum;
 mod compress;
 mod convert;
@@ -24,16 +25,20 @@ mod document;
 mod feed;
 mod frame;
 mod interned;
+mod metadata;
 mod options;
 mod own;
+mod picture;
 mod plan;
 mod program;
 mod registry;
 mod scan;
+mod scrub;
 mod selftest;
 mod text;
 mod upstream;
 mod worker;
+mod zipped;
 
 pub use convert::is_installed as converter_is_installed;
 pub use document::{DocumentRoom, MAX_DOCUMENT};
@@ -119,6 +124,12 @@ pub trait Step: Send {
     /// Whether it only judges: a step behind it gets what it got, not what it said.
     fn judges(&self) -> bool {
         false
+    }
+
+    /// A step of its own that must approve of this one's output before anybody gets it. Its own
+    /// output is only read to its end.
+    fn approval(&self) -> Option<Box<dyn Step>> {
+        None
     }
 
     /// Runs it. A step that needs a worker takes one before it polls its input, so that a busy

@@ -571,7 +571,8 @@ async fn refusals_name_what_is_wrong_before_the_body_is_read() {
         registry.parse("squeeze+detect").unwrap().names().map(str::to_owned).collect();
     assert_eq!(names, ["text", "compress", "detect"]);
     let described: Vec<&str> = registry.describe().map(|d| d.name.as_str()).collect();
-    assert_eq!(described, ["checksum", "compress", "detect", "text"]);
+    let built_in = ["archive", "checksum", "compress", "detect", "metadata", "scrub", "text"];
+    assert_eq!(described, built_in);
 }
 
 /// Each must end, as text or as a clean problem; which is which is asserted for a few.
@@ -615,4 +616,39 @@ async fn no_document_of_the_corpus_brings_anything_down() {
         seen += 1;
     }
     assert!(seen > 0);
+}
+
+/// The second worker's verdict is heard, whatever the first one wrote.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_still_tells_of_somebody_is_not_approved() {
+    let registry = Registry::built_in(&room(2, Limits::default(), Arc::new(SystemClock)));
+    let gif = |comment: &str| {
+        let mut image = b"GIF89a\x01\0\x01\0\0\0\0".to_vec();
+        if !comment.is_empty() {
+            image.extend_from_slice(b"!\xfe");
+            image.push(u8::try_from(comment.len()).unwrap());
+            image.extend_from_slice(comment.as_bytes());
+            image.push(0);
+        }
+        image.extend_from_slice(b",\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;");
+        image
+    };
+    let approve = async |image: Vec<u8>| {
+        let plan = registry.parse("scrub").unwrap().prepare(&[], None).unwrap();
+        let step = plan.into_steps().pop().unwrap();
+        let approval = step.approval().expect("scrub is approved of by another worker");
+        match approval.run(input(image)).await {
+            Ok(output) => collect(output).await.map(drop),
+            Err(error) => Err(error),
+        }
+    };
+    assert!(approve(gif("")).await.is_ok());
+    let refused = approve(gif("by Jane")).await.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            ProcessError::Refused { slug: Slug::DocumentTooComplex, detail: Some(_) }
+        ),
+        "{refused:?}"
+    );
 }

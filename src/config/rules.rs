@@ -81,8 +81,7 @@ fn is_later(step: &str) -> bool {
 }
 
 /// Processors of the contract that this version does not have, or not on every machine.
-const LATER: [&str; 9] =
-    ["metadata", "scrub", "image", "thumbnail", "pdf", "archive", "redact", "scan", "convert"];
+const LATER: [&str; 6] = ["image", "thumbnail", "pdf", "redact", "scan", "convert"];
 
 /// What a tenant may use without being given it by name: nothing that is the operator's own.
 fn built_in() -> Vec<String> {

@@ -20,7 +20,7 @@ use crate::deliver::Delivery;
 use crate::file::{FileId, Reason, Role, TenantId};
 use crate::intake::{Digester, Intake};
 use crate::policy::Terms;
-use crate::process::{Plan, ProcessError, StepStream};
+use crate::process::{Output, Plan, ProcessError, StepStream};
 use crate::receipt::Acceptance;
 use crate::table::{Cut, Era, Kind, LiveFile, Origin, Reservation, Segment};
 
@@ -210,18 +210,27 @@ impl Bench<'_> {
                 && let Between::Resting(segment) = between
             {
                 // What it says is heard, and the step behind it gets what it got.
-                let mut verdict = step.run(self.flow(Between::Resting(segment))).await?.body;
-                while verdict.next().await.transpose()?.is_some() {}
+                heard(step.run(self.flow(Between::Resting(segment))).await?).await?;
                 continue;
             }
+            let approval = step.approval();
             let mut output = step.run(self.flow(between)).await?;
             media_type = output.media_type;
             role = Role::Intermediate;
             between = if needs_worker {
-                Between::Resting(self.seal(Role::Output, &mut output.body).await?)
+                let sealed = self.seal(Role::Output, &mut output.body).await?;
+                // Its worker ends here: the next one may need the place.
+                drop(output);
+                Between::Resting(sealed)
             } else {
                 Between::Flowing(output.body)
             };
+            if let Some(approval) = approval
+                && let Between::Resting(segment) = between
+            {
+                heard(approval.run(self.flow(Between::Resting(segment))).await?).await?;
+                between = Between::Resting(segment);
+            }
         }
         if let Between::Flowing(stream) = between {
             between = Between::Flowing(begun(stream).await?);
@@ -274,6 +283,12 @@ impl Bench<'_> {
             }
         }
     }
+}
+
+/// Reads a verdict to its end: what it says otherwise is an error.
+pub(super) async fn heard(mut verdict: Output) -> Result<(), ProcessError> {
+    while verdict.body.next().await.transpose()?.is_some() {}
+    Ok(())
 }
 
 /// A stream whose first bytes are there: what fails before them still gets a status.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 use super::feed::Feed;
@@ -13,7 +14,7 @@ use super::frame::{MAX_REQUEST, Request};
 use super::options::{Setting, schema};
 use super::{Description, Options, Output, ProcessError, Processor, Step, StepStream};
 use crate::body::Pool;
-use crate::clock::Clock;
+use crate::clock::{Clock, within};
 use crate::jail::{Jail, Leash, Limits};
 use crate::problem::Slug;
 
@@ -87,6 +88,8 @@ pub(super) struct DocumentStep {
     room: DocumentRoom,
     request: Zeroizing<Vec<u8>>,
     prefix: Option<u64>,
+    /// Its output leaves while its input still comes; holds what its place costs.
+    streams: Option<Arc<Semaphore>>,
 }
 
 impl DocumentStep {
@@ -95,7 +98,9 @@ impl DocumentStep {
         mut request: Request,
         prefix: Option<u64>,
     ) -> Result<Self, ProcessError> {
-        request.max_document = prefix.unwrap_or(room.max_document);
+        if request.max_document == 0 {
+            request.max_document = prefix.unwrap_or(room.max_document);
+        }
         request.max_output = room.limits.output_bytes;
         let json = serde_json::to_vec(&request).map(Zeroizing::new);
         if let Some(password) = request.password {
@@ -107,21 +112,42 @@ impl DocumentStep {
                 let mut framed = Zeroizing::new(Vec::with_capacity(4 + json.len()));
                 framed.extend_from_slice(&len.to_le_bytes());
                 framed.extend_from_slice(&json);
-                Ok(Self { room, request: framed, prefix })
+                Ok(Self { room, request: framed, prefix, streams: None })
             }
             _ => Err(ProcessError::because(Slug::BadOption, "the options are too long")),
         }
+    }
+
+    /// A step whose input may be of any length and whose output leaves meanwhile. It works at the
+    /// pace of whoever sends and reads, so only `places` of the workers are for such steps.
+    pub(super) fn streaming(
+        mut room: DocumentRoom,
+        request: Request,
+        places: Arc<Semaphore>,
+    ) -> Result<Self, ProcessError> {
+        let max_document = room.max_document;
+        room.max_document = u64::MAX;
+        let mut step = Self::new(room, Request { max_document, ..request }, None)?;
+        step.streams = Some(places);
+        Ok(step)
     }
 }
 
 #[async_trait]
 impl Step for DocumentStep {
     fn streams(&self) -> bool {
-        false
+        self.streams.is_some()
     }
 
     async fn run(self: Box<Self>, input: StepStream) -> Result<Output, ProcessError> {
-        let Self { room, request, prefix } = *self;
+        let Self { room, request, prefix, streams } = *self;
+        let place = match streams {
+            Some(places) => {
+                let place = within(&*room.clock, room.limits.patience, places.acquire_owned());
+                Some(place.await.and_then(Result::ok).ok_or(ProcessError::Overloaded)?)
+            }
+            None => None,
+        };
         let worker = room.jail.spawn(&room.limits).await?;
         let feed = Feed {
             stdin: Some(worker.stdin),
@@ -137,6 +163,7 @@ impl Step for DocumentStep {
             answers: Answers::new(worker.stdout, room.pool, room.clock, output_bytes),
             leash: worker.leash,
             _jail: room.jail,
+            _place: place,
         };
         let Frame::Head(media_type) = talk.next().await? else {
             return Err(ProcessError::refused(Slug::DocumentDamaged));
@@ -155,6 +182,7 @@ struct Talk {
     leash: Leash,
     /// A jail that goes takes its workers with it.
     _jail: Arc<Jail>,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Talk {

@@ -61,27 +61,44 @@ impl Kind {
     }
 }
 
-/// The media types a document step can give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MediaType {
-    Json,
-    Plain,
-    Markdown,
+macro_rules! media_types {
+    ($($variant:ident $word:literal;)*) => {
+        /// The media types a document step can give.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum MediaType { $($variant,)* }
+
+        impl MediaType {
+            pub(super) const ALL: &[Self] = &[$(Self::$variant),*];
+
+            pub(super) const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+media_types! {
+    Json "application/json";
+    Plain "text/plain; charset=utf-8";
+    Markdown "text/markdown; charset=utf-8";
+    Bytes "application/octet-stream";
+    Jpeg "image/jpeg";
+    Png "image/png";
+    Webp "image/webp";
+    Gif "image/gif";
+    Tiff "image/tiff";
+    Pdf "application/pdf";
+    Docx "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
+    Xlsx "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+    Pptx "application/vnd.openxmlformats-officedocument.presentationml.presentation";
+    Odt "application/vnd.oasis.opendocument.text";
+    Ods "application/vnd.oasis.opendocument.spreadsheet";
+    Odp "application/vnd.oasis.opendocument.presentation";
 }
 
 impl MediaType {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Plain => "text/plain; charset=utf-8",
-            Self::Markdown => "text/markdown; charset=utf-8",
-        }
-    }
-
     pub(super) fn parse(word: &[u8]) -> Option<Self> {
-        [Self::Json, Self::Plain, Self::Markdown]
-            .into_iter()
-            .find(|known| known.as_str().as_bytes() == word)
+        Self::ALL.iter().copied().find(|known| known.as_str().as_bytes() == word)
     }
 }
 
@@ -92,6 +109,12 @@ pub(super) enum Fault {
     Unsupported,
     /// It unpacks to too much.
     Bomb,
+    /// A member of it would leave the folder it is unpacked in.
+    UnsafePath,
+    /// The archive has no such member, or none that can be given.
+    NoMember,
+    /// An image of too many pixels.
+    Pixels,
     /// It nests too deep, or has too many parts.
     Complex,
     /// It needs a password, or another one.
@@ -103,17 +126,44 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 6] =
-        [Self::Unsupported, Self::Bomb, Self::Complex, Self::Encrypted, Self::Damaged, Self::Limit];
+    const ALL: [Self; 9] = [
+        Self::Unsupported,
+        Self::Bomb,
+        Self::UnsafePath,
+        Self::NoMember,
+        Self::Pixels,
+        Self::Complex,
+        Self::Encrypted,
+        Self::Damaged,
+        Self::Limit,
+    ];
 
     pub(super) const fn slug(self) -> Slug {
         match self {
             Self::Unsupported => Slug::UnsupportedMediaType,
             Self::Bomb => Slug::ArchiveBomb,
+            Self::UnsafePath => Slug::ArchiveUnsafePath,
+            Self::NoMember => Slug::BadOption,
+            Self::Pixels => Slug::ImageTooLarge,
             Self::Complex => Slug::DocumentTooComplex,
             Self::Encrypted => Slug::DocumentEncrypted,
             Self::Damaged => Slug::DocumentDamaged,
             Self::Limit => Slug::ProcessorLimit,
+        }
+    }
+
+    /// What the slug alone does not tell.
+    pub(super) const fn detail(self) -> Option<&'static str> {
+        match self {
+            Self::NoMember => Some("member names no file of the archive, or more than one"),
+            Self::Unsupported
+            | Self::Bomb
+            | Self::UnsafePath
+            | Self::Pixels
+            | Self::Complex
+            | Self::Encrypted
+            | Self::Damaged
+            | Self::Limit => None,
         }
     }
 

@@ -59,6 +59,10 @@ pub(super) enum Kind {
         min: u32,
         max: u32,
     },
+    /// Any text of at most so many bytes.
+    Text {
+        max: usize,
+    },
 }
 
 /// Options that were found good, by name.
@@ -96,6 +100,7 @@ impl Kind {
                 let digits = value.bytes().all(|byte| byte.is_ascii_digit());
                 digits && value.parse().is_ok_and(|number: u32| (min..=max).contains(&number))
             }
+            Self::Text { max } => !value.is_empty() && value.len() <= max,
         }
     }
 
@@ -109,6 +114,7 @@ impl Kind {
             Self::Whole { min, max } => {
                 json!({ "type": "integer", "minimum": min, "maximum": max })
             }
+            Self::Text { max } => json!({ "type": "string", "minLength": 1, "maxLength": max }),
         }
     }
 }

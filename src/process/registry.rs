@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::archive::Archive;
 use super::checksum::Checksum;
 use super::compress::Compress;
 use super::document::{DocumentProcessor, DocumentRoom};
 use super::own::{Means, Own, Unequipped};
 use super::plan::Steps;
-use super::{Description, ProcessError, Processor, convert, detect, text};
+use super::scrub::Scrub;
+use super::{Description, ProcessError, Processor, convert, detect, metadata, text};
 use crate::problem::Slug;
 
 /// The processors every gateway of this version has.
-pub const BUILT_IN: [&str; 4] = ["checksum", "compress", "detect", "text"];
+pub const BUILT_IN: [&str; 7] =
+    ["archive", "checksum", "compress", "detect", "metadata", "scrub", "text"];
 
 /// The most steps one request may ask for.
 pub const MAX_STEPS: usize = 8;
@@ -29,9 +32,12 @@ impl Registry {
     #[must_use]
     pub fn built_in(room: &DocumentRoom) -> Self {
         let mut registry = Self::default();
+        registry.add(Arc::new(Archive::new(room.clone())));
         registry.add(Arc::new(Checksum::default()));
         registry.add(Arc::new(Compress::new(room.pool.clone(), room.clock.clone())));
         registry.add(Arc::new(DocumentProcessor::new(room.clone(), &detect::KIND)));
+        registry.add(Arc::new(DocumentProcessor::new(room.clone(), &metadata::KIND)));
+        registry.add(Arc::new(Scrub::new(room.clone())));
         registry.add(Arc::new(DocumentProcessor::new(room.clone(), &text::KIND)));
         registry
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use rustix::buffer::spare_capacity;
 
 use super::frame::{Fault, Kind, MAX_PAYLOAD, MAX_REQUEST, MediaType, Request};
-use super::{detect, selftest, text};
+use super::{archive, detect, metadata, scrub, selftest, text};
 use crate::jail;
 
 /// What a document step made of a document.
@@ -34,7 +34,19 @@ pub fn worker_main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     warm_up();
     let room = Vec::with_capacity(FIRST_ROOM + 1);
-    let answer = catch_unwind(AssertUnwindSafe(|| work(room))).unwrap_or(Err(Fault::Damaged));
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        let request = read_request(&mut Pipe).map_err(|_| Fault::Limit)?;
+        // Its output leaves while its input still comes.
+        if request.step == archive::NAME {
+            return archive::serve(&request, Pipe, &mut Pipe).map(|()| None);
+        }
+        work(&request, room).map(Some)
+    }));
+    let answer = match done.unwrap_or(Err(Fault::Damaged)) {
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some(answer)) => Ok(answer),
+        Err(fault) => Err(fault),
+    };
     match write_answer(&mut Pipe, &answer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -54,16 +66,17 @@ fn warm_up() {
 }
 
 /// `document` is empty: room for what is to be read.
-fn work(mut document: Vec<u8>) -> Result<Answer, Fault> {
-    let request = read_request(&mut Pipe).map_err(|_| Fault::Limit)?;
-    if request.step == selftest::NAME && !selftest::reads(&request) {
-        return selftest::answer(&request, &[]);
+fn work(request: &Request, mut document: Vec<u8>) -> Result<Answer, Fault> {
+    if request.step == selftest::NAME && !selftest::reads(request) {
+        return selftest::answer(request, &[]);
     }
     read_document(&mut document, request.max_document).map_err(|_| Fault::Limit)?;
     let answer = match request.step.as_str() {
-        "detect" => detect::answer(&request, &document),
-        "text" => text::answer(&request, &document),
-        selftest::NAME => selftest::answer(&request, &document),
+        "detect" => detect::answer(request, &document),
+        "metadata" => metadata::answer(request, &document),
+        "scrub" => scrub::answer(request, &document),
+        "text" => text::answer(request, &document),
+        selftest::NAME => selftest::answer(request, &document),
         _ => return Err(Fault::Unsupported),
     }?;
     // Told as a fault, so that the gateway need not read it all to find out.

@@ -13,6 +13,7 @@
 mod cloud;
 mod harness;
 
+mod archive;
 mod audit;
 mod auth;
 mod commands;
@@ -44,6 +45,7 @@ mod rights;
 mod roles;
 mod s3;
 mod scan;
+mod scrub;
 mod shred;
 mod shutdown;
 mod tls;

@@ -15,6 +15,7 @@ use crate::file::{Reason, Role, TenantId};
 use crate::intake::{Algorithm, Digester, Taken, output_name};
 use crate::job::{Progress, Reporter};
 use crate::pipeline::pull::{Fetcher, MOST_FILES, Told};
+use crate::pipeline::run::heard;
 use crate::pipeline::upload::Unborn;
 use crate::pipeline::{AnyJob, Pipeline, PipelineError, PutBack, Sealed};
 use crate::policy::Terms;
@@ -228,11 +229,25 @@ impl<'a> Workbench<'a> {
                 && let Some(file) = between.at_rest()
             {
                 // What it says is heard, and the step behind it gets what it got.
-                let mut verdict = step.run(self.flow(Between::Source(file), nth, at)).await?.body;
-                while verdict.next().await.transpose()?.is_some() {}
+                heard(step.run(self.flow(Between::Source(file), nth, at)).await?).await?;
                 continue;
             }
+            let approval = step.approval();
             let mut output = step.run(self.flow(between, nth, at)).await?;
+            if let Some(approval) = approval {
+                let media_type = String::from(output.media_type);
+                let rests = self.intermediate(source, &mut output.body).await?;
+                // Its worker ends here: the next one may need the place.
+                drop(output);
+                let input = self.flow(Between::Source(rests.file.clone()), nth, at);
+                heard(approval.run(input).await?).await?;
+                if steps.peek().is_none() {
+                    let stream = self.flow(Between::Intermediate(rests), nth, at);
+                    return self.output(source, media_type, stream).await;
+                }
+                between = Between::Intermediate(rests);
+                continue;
+            }
             if steps.peek().is_none() {
                 return self.output(source, String::from(output.media_type), output.body).await;
             }

@@ -12,6 +12,9 @@ use crate::body::{BodyError, Buffer, Pool};
 use crate::clock::Clock;
 use crate::metrics;
 
+/// The longest word of the closed lists, bytes, with room to spare: Office's media types are long.
+const MAX_WORD: usize = 128;
+
 /// A frame that was found good.
 #[derive(Debug)]
 pub(super) enum Frame {
@@ -83,7 +86,8 @@ impl Answers {
                     if matches!(fault, Fault::Limit) {
                         metrics::count_by(metrics::WORKER_FAILURES, "why", "limit");
                     }
-                    return Err(ProcessError::refused(fault.slug()));
+                    let (slug, detail) = (fault.slug(), fault.detail());
+                    return Err(ProcessError::Refused { slug, detail });
                 }
                 Kind::End | Kind::Head => return Err(broken()),
             }
@@ -103,7 +107,7 @@ impl Answers {
 
     /// A short payload: one of the closed lists' words.
     async fn word(&mut self, length: usize) -> Result<Buffer, ProcessError> {
-        if length == 0 || length > 64 {
+        if length == 0 || length > MAX_WORD {
             return Err(broken());
         }
         self.fill(length).await
