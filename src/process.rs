@@ -26,6 +26,7 @@ mod frame;
 mod interned;
 mod options;
 mod own;
+mod package;
 mod plan;
 mod program;
 mod registry;
@@ -45,9 +46,8 @@ pub use program::Command;
 pub use registry::{BUILT_IN, MAX_STEPS, Registry};
 pub use scan::Scanner;
 pub use selftest::{Act, masked, selftest};
-pub use text::unjailed;
 pub use upstream::{Form, Method, Upstream};
-pub use worker::worker_main;
+pub use worker::{unjailed, worker_main};
 
 /// Bytes between steps. An item that is an error is the last one.
 pub type StepStream = Pin<Box<dyn Stream<Item = Result<Bytes, ProcessError>> + Send>>;

@@ -8,7 +8,6 @@ use super::worker::Answer;
 
 mod docx;
 mod html;
-mod package;
 mod pdf;
 mod plain;
 mod writer;
@@ -39,13 +38,6 @@ pub(super) const KIND: DocumentKind = DocumentKind {
     }],
     prefix: None,
 };
-
-/// The words of a document, read here and now: only to tell what the jail costs. Never for a
-/// document of somebody else's.
-#[must_use]
-pub fn unjailed(document: &[u8]) -> Option<Vec<u8>> {
-    answer(&Request::default(), document).ok().map(|answer| answer.bytes)
-}
 
 /// The worker's side.
 pub(super) fn answer(request: &Request, document: &[u8]) -> Result<Answer, Fault> {

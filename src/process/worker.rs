@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
+use super::ProcessError;
 use super::frame::{Fault, Kind, MAX_PAYLOAD, MAX_REQUEST, MediaType, Request};
 use super::{detect, selftest, text};
 use crate::jail;
@@ -46,16 +47,40 @@ fn work(input: &mut impl Read) -> Result<Answer, Fault> {
         return Err(Fault::Limit);
     }
     let answer = match request.step.as_str() {
-        "detect" => detect::answer(&request, &document),
-        "text" => text::answer(&request, &document),
         selftest::NAME => selftest::answer(&request, &document),
-        _ => return Err(Fault::Unsupported),
+        _ => parse(&request, &document),
     }?;
     // Told as a fault, so that the gateway need not read it all to find out.
     if answer.bytes.len() as u64 > request.max_output {
         return Err(Fault::Limit);
     }
     Ok(answer)
+}
+
+/// The steps that read documents.
+fn parse(request: &Request, document: &[u8]) -> Result<Answer, Fault> {
+    match request.step.as_str() {
+        "detect" => detect::answer(request, document),
+        "text" => text::answer(request, document),
+        _ => Err(Fault::Unsupported),
+    }
+}
+
+/// What a document step makes of a document, here and now: to tell what the jail costs, and to
+/// try parsers by the ten thousand. Never for a document of somebody else's.
+///
+/// # Errors
+/// The refusal a worker would have sent.
+pub fn unjailed(
+    step: &str,
+    options: &[(&str, &str)],
+    document: &[u8],
+) -> Result<Vec<u8>, ProcessError> {
+    let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let request =
+        Request { step: step.to_owned(), options: options.collect(), ..Request::default() };
+    let answer = parse(&request, document).map_err(|fault| ProcessError::refused(fault.slug()))?;
+    Ok(answer.bytes)
 }
 
 fn read_request(input: &mut impl Read) -> io::Result<Request> {

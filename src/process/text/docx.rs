@@ -4,7 +4,7 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use super::super::frame::Fault;
-use super::package::Package;
+use super::super::package::Package;
 use super::writer::{Gap, Writer};
 
 mod styles;
