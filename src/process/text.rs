@@ -41,6 +41,7 @@ pub(super) const KIND: DocumentKind = DocumentKind {
         "application/epub+zip",
         "application/rtf",
         "message/rfc822",
+        "message/news",
         "text/html",
         "application/xhtml+xml",
         "text/plain",
@@ -101,7 +102,7 @@ fn read(
         }
         "application/epub+zip" => epub::text(document, markdown),
         "application/rtf" => rtf::text(document, markdown),
-        "message/rfc822" => eml::text(document, markdown),
+        "message/rfc822" | "message/news" => eml::text(document, markdown),
         "text/html" | "application/xhtml+xml" => html::text(document, markdown),
         "text/csv" => csv::text(document, false, markdown),
         "text/tab-separated-values" => csv::text(document, true, markdown),

@@ -20,6 +20,7 @@ mod config;
 mod connect;
 mod crash;
 mod deliver;
+mod documents;
 mod events;
 mod exec;
 mod grants;

@@ -17,8 +17,26 @@ const MAX_DEPTH: usize = 32;
 /// Parts a mail may have.
 const MAX_PARTS: usize = 10_000;
 
-/// The fields a reader of mail sees.
-const SHOWN: [&str; 6] = ["From", "To", "Cc", "Reply-To", "Date", "Subject"];
+/// Fields that programs write for programs, beside all that begin with `X-`; no reader sees them.
+const HIDDEN: [&str; 17] = [
+    "received",
+    "return-path",
+    "delivered-to",
+    "dkim-signature",
+    "domainkey-signature",
+    "authentication-results",
+    "arc-seal",
+    "arc-message-signature",
+    "arc-authentication-results",
+    "received-spf",
+    "mime-version",
+    "content-type",
+    "content-transfer-encoding",
+    "content-disposition",
+    "content-language",
+    "in-reply-to",
+    "references",
+];
 
 pub(super) fn text(document: &[u8], markdown: bool) -> Result<String, Fault> {
     let mut reading = Reading { writer: Some(Writer::new(markdown)), parts: 0 };
@@ -41,8 +59,9 @@ impl Reading {
 
     fn message(&mut self, bytes: &[u8], depth: usize) -> Result<(), Fault> {
         let (headers, body) = Headers::read(bytes);
-        for name in SHOWN {
-            if let Some(value) = headers.get(name) {
+        for (name, value) in headers.all() {
+            let lower = name.to_ascii_lowercase();
+            if !HIDDEN.contains(&lower.as_str()) && !lower.starts_with("x-") {
                 let value = decoded(value);
                 self.with(|writer| {
                     writer.gap(Gap::Line);
@@ -70,6 +89,7 @@ impl Reading {
             }
             ("message/rfc822" | "message/global", _) => {
                 let inner = transfer::decode(encoding, body);
+                self.name(name.as_deref());
                 self.with(|writer| writer.gap(Gap::Blank));
                 return self.message(&inner, depth + 1);
             }
@@ -156,7 +176,12 @@ fn split<'b>(body: &'b [u8], boundary: &str) -> Vec<&'b [u8]> {
     let mark = format!("--{boundary}").into_bytes();
     let (mut parts, mut begin): (Vec<&[u8]>, Option<usize>) = (Vec::new(), None);
     for at in memchr::memmem::find_iter(body, &mark) {
-        if at > 0 && body[at - 1] != b'\n' {
+        let rest = &body[at + mark.len()..];
+        let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+        let ending = rest[..line].trim_ascii();
+        let is_last = ending == b"--";
+        // One boundary may be the beginning of another.
+        if (at > 0 && body[at - 1] != b'\n') || !(ending.is_empty() || is_last) {
             continue;
         }
         if let Some(begin) = begin {
@@ -164,11 +189,9 @@ fn split<'b>(body: &'b [u8], boundary: &str) -> Vec<&'b [u8]> {
             let end = if body[..end].ends_with(b"\r") { end - 1 } else { end };
             parts.push(body.get(begin..end).unwrap_or_default());
         }
-        let rest = &body[at + mark.len()..];
-        if rest.starts_with(b"--") || parts.len() > MAX_PARTS {
+        if is_last || parts.len() > MAX_PARTS {
             return parts;
         }
-        let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
         begin = Some(at + mark.len() + line);
     }
     // One that is not closed goes on to the end.

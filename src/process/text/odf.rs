@@ -69,6 +69,8 @@ struct Reading {
     list_style: String,
     item: bool,
     title: bool,
+    /// The next paragraph goes on in the line that was begun.
+    follows: bool,
     sheet: Option<Sheet>,
     slides: usize,
     /// Depth at which a subtree began that is not read; 0 outside of one.
@@ -106,6 +108,7 @@ impl Reading {
             list_style: String::new(),
             item: false,
             title: false,
+            follows: false,
             sheet: None,
             slides: 0,
             skipped: 0,
@@ -118,7 +121,9 @@ impl Reading {
         if self.sheet.is_some() && self.in_note == 0 {
             return;
         }
-        self.writer.gap(Gap::Line);
+        if !std::mem::take(&mut self.follows) {
+            self.writer.gap(Gap::Line);
+        }
         if let Some(level) = heading.or(self.title.then_some(2)) {
             self.writer.heading(level);
         } else if std::mem::take(&mut self.item) {
@@ -162,7 +167,8 @@ impl Reading {
             self.writer.raw(&mark);
             std::mem::swap(&mut self.writer, &mut self.aside);
             self.writer.gap(Gap::Blank);
-            self.writer.raw(&mark);
+            self.writer.raw(&format!("{mark} "));
+            self.follows = true;
         } else {
             std::mem::swap(&mut self.writer, &mut self.aside);
             self.writer.gap(Gap::Blank);

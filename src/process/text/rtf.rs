@@ -170,17 +170,24 @@ impl Reading {
 
     /// Decodes what has gathered: a character may be cut between two escapes.
     fn flush(&mut self) {
-        if !self.pending.is_empty() {
-            let encoding = self.fonts.get(&self.state.font).copied().unwrap_or(self.encoding);
-            let text = encoding.decode_without_bom_handling(&self.pending).0;
-            self.writer.exact(&text);
-            self.pending.clear();
+        if self.pending.is_empty() {
+            return;
         }
+        // What stands outside of a row stands outside of the table.
+        if !self.in_row {
+            self.end_table();
+        }
+        let encoding = self.fonts.get(&self.state.font).copied().unwrap_or(self.encoding);
+        self.writer.exact(&encoding.decode_without_bom_handling(&self.pending).0);
+        self.pending.clear();
     }
 
     fn character(&mut self, c: char) {
         self.flush();
         if self.is_shown() {
+            if !self.in_row {
+                self.end_table();
+            }
             self.writer.exact(c.encode_utf8(&mut [0; 4]));
         }
     }
@@ -200,7 +207,7 @@ impl Reading {
     fn unicode(&mut self, number: i64) {
         self.flush();
         self.pass = self.state.fallback;
-        let Ok(unit) = u16::try_from(number & 0xffff) else { return };
+        let Some(unit) = u16::try_from(number).ok().or_else(|| signed(number)) else { return };
         let high = self.high.take();
         match unit {
             0xd800..=0xdbff => self.high = Some(unit),
@@ -329,6 +336,11 @@ impl Reading {
     }
 }
 
+/// The number of a character above 32 767, which is written as a negative one.
+fn signed(number: i64) -> Option<u16> {
+    i16::try_from(number).ok().map(i16::cast_unsigned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,6 +376,6 @@ mod tests {
         assert_eq!(read("}}}}{\\rtf1 a}}}b"), "ab\n");
         assert_eq!(read(r"{\rtf1 a{\pict\bin99999999999 xx}b}"), "a\n");
         assert_eq!(read("{\\rtf1 a\\bin3 }}}b}"), "a}}}b\n");
-        assert_eq!(read(r"{\rtf1\u99999999999999999999 ?\uc-5\uc999999\u65 x\'zz\'4}"), "");
+        assert_eq!(read(r"{\rtf1\u99999999999999999999 ?\uc-5\uc999999\u65 x\'zz\'4}"), "A\n");
     }
 }

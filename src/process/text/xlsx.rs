@@ -242,7 +242,10 @@ impl Visitor for Sheet<'_> {
             "v" | "t" => self.in_value = !self.phonetic,
             "rPh" => self.phonetic = true,
             "oddHeader" | "oddFooter" | "evenHeader" | "evenFooter" | "firstHeader"
-            | "firstFooter" => self.in_margin = true,
+            | "firstFooter" => {
+                self.in_margin = true;
+                self.value.clear();
+            }
             _ => {}
         }
     }
@@ -256,6 +259,7 @@ impl Visitor for Sheet<'_> {
             "oddHeader" | "oddFooter" | "evenHeader" | "evenFooter" | "firstHeader"
             | "firstFooter" => {
                 self.in_margin = false;
+                self.margins.push_str(margin(&self.value).trim());
                 self.margins.push('\n');
             }
             _ => {}
@@ -263,10 +267,8 @@ impl Visitor for Sheet<'_> {
     }
 
     fn text(&mut self, text: &str) {
-        if self.in_value {
+        if self.in_value || self.in_margin {
             self.value.push_str(text);
-        } else if self.in_margin {
-            self.margins.push_str(&margin(text));
         }
     }
 

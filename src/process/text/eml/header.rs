@@ -44,6 +44,11 @@ impl Headers {
         (Self { fields }, rest)
     }
 
+    /// All of them, as they were written.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
@@ -64,8 +69,8 @@ impl Header {
         let pair = |part: String| {
             let (name, value) = part.split_once('=')?;
             let value = value.trim();
-            let quoted = value.strip_prefix('"').map(|rest| rest.trim_end_matches('"'));
-            let value = quoted.map_or_else(|| value.to_owned(), |text| text.replace('\\', ""));
+            let quoted = value.strip_prefix('"').map(unquoted);
+            let value = quoted.unwrap_or_else(|| value.to_owned());
             Some((name.trim().to_ascii_lowercase(), value))
         };
         Self { value, parameters: parts.filter_map(pair).collect() }
@@ -73,9 +78,10 @@ impl Header {
 
     /// The parts between semicolons that stand in no quotes.
     fn cut(field: &str) -> Vec<String> {
-        let (mut parts, mut quoted) = (vec![String::new()], false);
+        let (mut parts, mut quoted, mut escaped) = (vec![String::new()], false, false);
         for c in field.chars() {
-            quoted ^= c == '"';
+            quoted ^= c == '"' && !escaped;
+            escaped = c == '\\' && quoted && !escaped;
             match parts.last_mut() {
                 Some(part) if c != ';' || quoted => part.push(c),
                 _ => parts.push(String::new()),
@@ -102,6 +108,15 @@ impl Header {
         let whole: String = (0..100).map_while(|at| piece(at).map(String::as_str)).collect();
         (!whole.is_empty()).then(|| extended(&whole))
     }
+}
+
+/// What stands between quotes, up to the second one, its escapes taken away.
+fn unquoted(rest: &str) -> String {
+    let (mut text, mut chars) = (String::new(), rest.chars());
+    while let Some(c) = chars.next().filter(|c| *c != '"') {
+        text.extend(if c == '\\' { chars.next() } else { Some(c) });
+    }
+    text
 }
 
 /// `utf-8'en'%C3%A4` as text.

@@ -110,9 +110,11 @@ impl Dates {
 
     /// The day, the time of day, or both.
     fn date(&self, number: f64) -> String {
-        let seconds = whole(number * SECONDS_A_DAY);
+        let milliseconds = whole(number * SECONDS_A_DAY * 1000.0);
+        let (seconds, fraction) = (milliseconds / 1000, milliseconds % 1000);
         let (day, of_day) = (seconds / 86_400, seconds % 86_400);
         let time = format!("{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60);
+        let time = if fraction == 0 { time } else { format!("{time}.{fraction:03}") };
         if day == 0 && !self.from_1904 {
             return time;
         }
@@ -124,7 +126,7 @@ impl Dates {
         };
         let (year, month, day) = civil(since);
         let date = format!("{year:04}-{month:02}-{day:02}");
-        if of_day == 0 { date } else { format!("{date} {time}") }
+        if of_day == 0 && fraction == 0 { date } else { format!("{date} {time}") }
     }
 }
 
