@@ -53,11 +53,6 @@ impl<'d> Package<'d> {
         Ok(Self { archive, left: MAX_UNPACKED })
     }
 
-    /// The members' names as they are written, in the directory's order.
-    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.archive.file_names_raw()
-    }
-
     /// The text of a member, found regardless of case; `None` if there is none of that name.
     pub(super) fn read(&mut self, name: &str) -> Result<Option<String>, Fault> {
         Ok(self.bytes(name)?.map(|bytes| text::decode(&bytes)))

@@ -278,6 +278,13 @@ impl Sheet {
     }
 }
 
+/// Whether an element says something about a picture or note instead of being text: a title, an
+/// author, a date. The text's own fields have the same local names.
+fn is_about(element: &BytesStart) -> bool {
+    let prefix = element.name().into_inner().split_once(':').map(|(prefix, _)| prefix);
+    matches!(prefix, Some("svg" | "dc" | "meta"))
+}
+
 fn repeats(element: &BytesStart, name: &str) -> u32 {
     attribute(element, name).and_then(|times| times.parse().ok()).unwrap_or(1)
 }
@@ -288,11 +295,14 @@ impl Visitor for Reading {
         if self.skipped > 0 {
             return;
         }
+        if is_about(element) {
+            self.skipped = self.depth;
+            return;
+        }
         match (name, &mut self.sheet) {
-            // Deleted text, a picture's description, how characters are read aloud, programs.
+            // Deleted text, how characters are read aloud, programs, a note's number.
             (
-                "tracked-changes" | "title" | "desc" | "ruby-text" | "scripts" | "event-listeners"
-                | "note-citation" | "creator" | "date" | "date-string",
+                "tracked-changes" | "ruby-text" | "scripts" | "event-listeners" | "note-citation",
                 _,
             ) => self.skipped = self.depth,
             (
