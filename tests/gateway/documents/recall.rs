@@ -50,7 +50,8 @@ fn the_words_that_other_readers_find_are_found() {
     let mut recalls: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for file in files {
         let kind = file["kind"].as_str().unwrap();
-        let known = LEAST.iter().find(|(known, _)| *known == kind).map_or("others", |(k, _)| k);
+        let known =
+            LEAST.iter().find(|(known, _)| *known == kind).map_or("others", |(known, _)| *known);
         recalls.entry(known).or_default().push(file["recall"].as_f64().unwrap());
     }
     for (kind, recalls) in recalls {

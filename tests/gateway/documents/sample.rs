@@ -66,7 +66,8 @@ fn docx() -> Vec<u8> {
         cell("cell one"),
         cell("cell two")
     );
-    let notes = format!("<w:footnotes><w:footnote w:id=\"1\">{}</w:footnote></w:footnotes>", "");
+    let note = format!("<w:footnote w:id=\"1\">{}</w:footnote>", paragraph("a note"));
+    let notes = format!("<w:footnotes>{note}</w:footnotes>");
     zip(&[
         TYPES,
         ("word/document.xml", &body),

@@ -12,22 +12,33 @@ use super::sample::{open_document, workbook, zip};
 use super::{LONGEST, outcome};
 use crate::harness::{TestGateway, tell};
 
-/// A trap: its name, what it is, and every way it may end.
-type Trap = (&'static str, Vec<u8>, &'static [&'static str]);
+/// A trap, and every way it may end.
+struct Trap {
+    name: &'static str,
+    bytes: Vec<u8>,
+    ends: &'static [&'static str],
+}
+
+fn trap(name: &'static str, bytes: impl Into<Vec<u8>>, ends: &'static [&'static str]) -> Trap {
+    Trap { name, bytes: bytes.into(), ends }
+}
 
 const COMPLEX: &str = "document-too-complex";
 const BOMB: &str = "archive-bomb";
 const DAMAGED: &str = "document-damaged";
 const LIMIT: &str = "processor-limit";
 
+/// Where the reader may go round the trap, and need not.
+const ANY: &[&str] = &["ok", COMPLEX, DAMAGED, LIMIT, BOMB];
+
 fn springs(traps: Vec<Trap>) {
     let gateway = TestGateway::start();
     let client = gateway.client();
-    for (name, bytes, expected) in traps {
+    for Trap { name, bytes, ends } in traps {
         let began = std::time::Instant::now();
         let said = outcome(&client, "/v1/process/text", &bytes, name);
         tell(&format!("trap {name}: {said} after {:.1?}", began.elapsed()));
-        assert!(expected.contains(&said.as_str()), "{name}: {said}");
+        assert!(ends.contains(&said.as_str()), "{name}: {said}");
         let kind = outcome(&client, "/v1/process/detect", &bytes, name);
         assert!(["ok", LIMIT].contains(&kind.as_str()), "{name}: detect says {kind}");
         assert!(began.elapsed() < LONGEST, "{name}");
@@ -108,20 +119,21 @@ fn zips_that_unpack_to_too_much_or_lie_of_their_size_are_refused() {
     let far = "<worksheet><dimension ref=\"A1:XFD1048576\"/><sheetData><row r=\"1048576\">\
         <c r=\"XFD1048576\"><v>1</v></c></row></sheetData></worksheet>";
     let wide: String = (0..16_384).map(|_| "<c><v>1</v></c>").collect();
-    let tall = "<row><c r=\"XFD1\"><v>1</v></c></row>".repeat(50_000);
+    let row = |row: usize| format!("<row><c r=\"XFD{row}\"><v>1</v></c></row>");
+    let tall: String = (2..50_000).map(row).collect();
     let tabs = format!("<worksheet><sheetData><row>{wide}</row>{tall}</sheetData></worksheet>");
     springs(vec![
-        ("a bomb", bomb(200 << 20), &[BOMB]),
-        ("zips in a zip", nested, &["unsupported-media-type"]),
-        ("50 000 members", crowd(50_000), &[COMPLEX]),
-        (
+        trap("a bomb", bomb(200 << 20), &[BOMB]),
+        trap("zips in a zip", nested, &["unsupported-media-type"]),
+        trap("50 000 members", crowd(50_000), &[COMPLEX]),
+        trap(
             "a million overlapping entries",
             overlapping(1_000_000),
             &[COMPLEX, "unsupported-media-type"],
         ),
-        ("zip64 lies", zip64_lie(), &[DAMAGED]),
-        ("a cell far out", workbook(far), &["ok"]),
-        ("a sheet of tabs", workbook(&tabs), &[LIMIT, BOMB]),
+        trap("zip64 lies", zip64_lie(), &[DAMAGED]),
+        trap("a cell far out", workbook(far), &["ok"]),
+        trap("a sheet of tabs", workbook(&tabs), &[LIMIT, BOMB]),
     ]);
 }
 
@@ -140,8 +152,8 @@ fn markup_that_grows_nests_or_floods_is_refused_or_harmless() {
     let spaces =
         format!("<t><text:p>{}</text:p></t>", "<text:s text:c=\"999999999\"/>".repeat(1000));
     springs(vec![
-        ("billion laughs", open_document("text", &laughs), &["ok", DAMAGED]),
-        (
+        trap("billion laughs", open_document("text", &laughs), &["ok", DAMAGED]),
+        trap(
             "a flood of attributes",
             open_document(
                 "text",
@@ -149,13 +161,13 @@ fn markup_that_grows_nests_or_floods_is_refused_or_harmless() {
             ),
             &["ok"],
         ),
-        ("deep XML", open_document("text", &"<a>".repeat(1_000_000)), &[COMPLEX]),
-        ("deep HTML", "<div>".repeat(1_000_000).into_bytes(), &[COMPLEX]),
-        ("repeated cells", open_document("spreadsheet", repeats), &["ok"]),
-        ("repeated spaces", open_document("text", &spaces), &["ok"]),
-        ("open groups", format!("{{\\rtf1{}", "{".repeat(5_000_000)).into(), &[COMPLEX]),
-        ("binary beyond the end", b"{\\rtf1 a\\bin9999999999999 x}".to_vec(), &["ok"]),
-        (
+        trap("deep XML", open_document("text", &"<a>".repeat(1_000_000)), &[COMPLEX]),
+        trap("deep HTML", "<div>".repeat(1_000_000).into_bytes(), &[COMPLEX]),
+        trap("repeated cells", open_document("spreadsheet", repeats), &["ok"]),
+        trap("repeated spaces", open_document("text", &spaces), &["ok"]),
+        trap("open groups", format!("{{\\rtf1{}", "{".repeat(5_000_000)).into(), &[COMPLEX]),
+        trap("binary beyond the end", b"{\\rtf1 a\\bin9999999999999 x}".to_vec(), &["ok"]),
+        trap(
             "a flood of fonts",
             format!("{{\\rtf1{{\\fonttbl{}}}a}}", "{\\f1\\fcharset238 x;}".repeat(500_000)).into(),
             &["ok"],
@@ -180,15 +192,15 @@ fn mails_that_nest_or_flood_are_refused_or_read_in_time() {
     );
     let fields = format!("{head}{}\nbody\n", "X-Field: =?utf-8?Q?a?=\n".repeat(500_000));
     springs(vec![
-        ("nested parts", nested.into(), &[COMPLEX]),
-        (
+        trap("nested parts", nested.into(), &[COMPLEX]),
+        trap(
             "nested mails",
             format!("{head}{}", "Content-Type: message/rfc822\n\n".repeat(100_000)).into(),
             &[COMPLEX],
         ),
-        ("a flood of base64", base64.into(), &["ok", LIMIT]),
-        ("a flood of parts", parts.into(), &[COMPLEX]),
-        ("a flood of fields", fields.into(), &["ok"]),
+        trap("a flood of base64", base64.into(), &["ok", LIMIT]),
+        trap("a flood of parts", parts.into(), &[COMPLEX]),
+        trap("a flood of fields", fields.into(), &["ok"]),
     ]);
 }
 
@@ -231,23 +243,22 @@ fn pdfs_that_turn_in_circles_or_nest_are_refused_or_read_in_time() {
     let many =
         [CATALOG.to_owned(), format!("<< /Type /Pages /Count 1000000 /Kids [{kids}] >>"), page("")];
     let circle = [CATALOG.to_owned(), "<< /Type /Pages /Kids [2 0 R 2 0 R] /Count 2 >>".to_owned()];
-    let any: &[&str] = &["ok", COMPLEX, DAMAGED, LIMIT, BOMB];
     springs(vec![
-        ("deep arrays", one_page(&format!("/X {deep}"), &[]), any),
-        (
+        trap("deep arrays", one_page(&format!("/X {deep}"), &[]), ANY),
+        trap(
             "a table that leads to itself",
             pdf(&[CATALOG.into(), TREE.into(), page("")], "/Prev TABLE"),
             any,
         ),
-        ("a tree that holds itself", pdf(&circle, ""), &[DAMAGED, COMPLEX]),
-        ("a chain of filters", one_page("/Contents 4 0 R", &[filters]), any),
-        ("a million pages", pdf(&many, ""), &[COMPLEX, DAMAGED]),
-        (
+        trap("a tree that holds itself", pdf(&circle, ""), &[DAMAGED, COMPLEX]),
+        trap("a chain of filters", one_page("/Contents 4 0 R", &[filters]), ANY),
+        trap("a million pages", pdf(&many, ""), &[COMPLEX, DAMAGED]),
+        trap(
             "a length that leads to itself",
             one_page("/Contents 4 0 R", &["<< /Length 4 0 R >>\nstream\nBT\nendstream".into()]),
             any,
         ),
-        (
+        trap(
             "a reference to itself",
             one_page("/Contents 4 0 R /Resources 4 0 R", &["4 0 R".into()]),
             any,
