@@ -248,7 +248,7 @@ fn pdfs_that_turn_in_circles_or_nest_are_refused_or_read_in_time() {
         trap(
             "a table that leads to itself",
             pdf(&[CATALOG.into(), TREE.into(), page("")], "/Prev TABLE"),
-            any,
+            ANY,
         ),
         trap("a tree that holds itself", pdf(&circle, ""), &[DAMAGED, COMPLEX]),
         trap("a chain of filters", one_page("/Contents 4 0 R", &[filters]), ANY),
@@ -256,12 +256,12 @@ fn pdfs_that_turn_in_circles_or_nest_are_refused_or_read_in_time() {
         trap(
             "a length that leads to itself",
             one_page("/Contents 4 0 R", &["<< /Length 4 0 R >>\nstream\nBT\nendstream".into()]),
-            any,
+            ANY,
         ),
         trap(
             "a reference to itself",
             one_page("/Contents 4 0 R /Resources 4 0 R", &["4 0 R".into()]),
-            any,
+            ANY,
         ),
     ]);
 }
