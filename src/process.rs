@@ -28,6 +28,7 @@ mod interned;
 mod metadata;
 mod options;
 mod own;
+mod package;
 mod picture;
 mod plan;
 mod program;
@@ -50,9 +51,8 @@ pub use program::Command;
 pub use registry::{BUILT_IN, MAX_STEPS, Registry};
 pub use scan::Scanner;
 pub use selftest::{Act, masked, selftest};
-pub use text::unjailed;
 pub use upstream::{Form, Method, Upstream};
-pub use worker::worker_main;
+pub use worker::{unjailed, worker_main};
 
 /// Bytes between steps. An item that is an error is the last one.
 pub type StepStream = Pin<Box<dyn Stream<Item = Result<Bytes, ProcessError>> + Send>>;

@@ -1,14 +1,18 @@
-//! `detect`: the media type of a document, by its content alone.
+//! `detect`: the media type of a document, by its content alone; what else it could be opened as,
+//! and whether it is what somebody declared it to be.
 
 use serde_json::json;
 
 use super::document::DocumentKind;
 use super::frame::{Fault, MediaType, Request};
+use super::options::{Kind, Setting};
 use super::worker::Answer;
 
 mod archive;
 pub(super) use archive::ENCRYPTED_OFFICE;
+mod claim;
 mod markup;
+mod polyglot;
 
 /// Bytes of a document it looks at. A longer zip is judged by its first members.
 const PREFIX: u64 = 16 << 20;
@@ -16,8 +20,18 @@ const PREFIX: u64 = 16 << 20;
 /// Bytes of a text that are looked at.
 const TEXT_WINDOW: usize = 64 << 10;
 
-pub(super) const KIND: DocumentKind =
-    DocumentKind { name: "detect", media_types: &["*/*"], settings: &[], prefix: Some(PREFIX) };
+pub(super) const KIND: DocumentKind = DocumentKind {
+    name: "detect",
+    media_types: &["*/*"],
+    settings: &[Setting {
+        name: "declared",
+        kind: Kind::MediaType,
+        about: "The media type the document is said to have; the answer's `matches` tells whether \
+            it is true.",
+        refusal: "declared is a media type",
+    }],
+    prefix: Some(PREFIX),
+};
 
 /// A media type and the extension files of it usually have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,22 +45,35 @@ const fn format(media_type: &'static str, extension: &'static str) -> Format {
 }
 
 /// The worker's side.
-pub(super) fn answer(_request: &Request, document: &[u8]) -> Result<Answer, Fault> {
+pub(super) fn answer(request: &Request, document: &[u8]) -> Result<Answer, Fault> {
     let whole = (document.len() as u64) < PREFIX;
-    let Format { media_type, extension } = sniff(document, whole);
-    let json = json!({ "media_type": media_type, "extension": extension });
+    let found = sniff(document, whole);
+    let mut json = json!({ "media_type": found.media_type, "extension": found.extension });
+    // Said only where there is something to say.
+    let also = polyglot::also(document, whole, found);
+    if !also.is_empty() {
+        json["also"] = json!(also);
+    }
+    if let Some(claim) = request.options.get("declared") {
+        json["matches"] = json!(claim::holds(claim, document, found));
+    }
     Ok(Answer { media_type: MediaType::Json, bytes: json.to_string().into_bytes() })
 }
 
 /// What `document` is; `whole` if it is not only the beginning of it.
 pub(super) fn sniff(document: &[u8], whole: bool) -> Format {
-    let start = &document[..document.len().min(1024)];
-    if start.windows(5).any(|bytes| bytes == b"%PDF-") {
-        return format("application/pdf", "pdf");
-    }
-    if [b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"].iter().any(|mark| document.starts_with(*mark))
+    if document.starts_with(b"PK")
+        && let Some(zip) = archive::zip(document, whole)
     {
-        return archive::zip(document, whole);
+        return zip;
+    }
+    // Readers take a PDF's mark further in, too; what only talks of PDF does not end like one.
+    match polyglot::pdf_mark(document) {
+        Some(0) => return format("application/pdf", "pdf"),
+        Some(_) if !whole || polyglot::has_pdf_end(document) => {
+            return format("application/pdf", "pdf");
+        }
+        _ => {}
     }
     if document.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") {
         return archive::ole(document);
@@ -56,8 +83,9 @@ pub(super) fn sniff(document: &[u8], whole: bool) -> Format {
     }
     let known = infer::get(document).filter(|known| {
         let is_text = known.matcher_type() == infer::MatcherType::Text;
-        // Two letters are no proof of an executable.
-        !is_text && !matches!(known.mime_type(), "application/vnd.microsoft.portable-executable")
+        // Two letters are no proof of an executable, nor is talk of PDF one of a PDF.
+        let unsure = ["application/vnd.microsoft.portable-executable", "application/pdf"];
+        !is_text && !unsure.contains(&known.mime_type())
     });
     if let Some(known) = known {
         return format(known.mime_type(), known.extension());

@@ -63,7 +63,15 @@ pub(super) enum Kind {
     Text {
         max: usize,
     },
+    /// Without parameters (RFC 6838, 4.2).
+    MediaType,
 }
+
+/// A media type's characters; a plus sign may have come as a space.
+const MEDIA_TYPE: &str = "^[A-Za-z0-9][A-Za-z0-9!#$&^_.+ -]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+ -]*$";
+
+/// The longest media type there can be.
+const MEDIA_TYPE_MAX: usize = 255;
 
 /// Options that were found good, by name.
 pub(super) type Chosen = BTreeMap<&'static str, String>;
@@ -101,6 +109,16 @@ impl Kind {
                 digits && value.parse().is_ok_and(|number: u32| (min..=max).contains(&number))
             }
             Self::Text { max } => !value.is_empty() && value.len() <= max,
+            Self::MediaType => {
+                let good = |part: &str| {
+                    let rest = part
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+ -".contains(&b));
+                    rest && part.starts_with(|c: char| c.is_ascii_alphanumeric())
+                };
+                let parts = value.split_once('/').filter(|_| value.len() <= MEDIA_TYPE_MAX);
+                parts.is_some_and(|(kind, subtype)| good(kind) && good(subtype))
+            }
         }
     }
 
@@ -115,6 +133,7 @@ impl Kind {
                 json!({ "type": "integer", "minimum": min, "maximum": max })
             }
             Self::Text { max } => json!({ "type": "string", "minLength": 1, "maxLength": max }),
+            Self::MediaType => json!({ "type": "string", "pattern": MEDIA_TYPE }),
         }
     }
 }

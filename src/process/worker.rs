@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use rustix::buffer::spare_capacity;
 
+use super::ProcessError;
 use super::frame::{Fault, Kind, MAX_PAYLOAD, MAX_REQUEST, MediaType, Request};
 use super::{archive, detect, metadata, scrub, selftest, text};
 use crate::jail;
@@ -72,18 +73,42 @@ fn work(request: &Request, mut document: Vec<u8>) -> Result<Answer, Fault> {
     }
     read_document(&mut document, request.max_document).map_err(|_| Fault::Limit)?;
     let answer = match request.step.as_str() {
-        "detect" => detect::answer(request, &document),
-        "metadata" => metadata::answer(request, &document),
-        "scrub" => scrub::answer(request, &document),
-        "text" => text::answer(request, &document),
         selftest::NAME => selftest::answer(request, &document),
-        _ => return Err(Fault::Unsupported),
+        _ => parse(request, &document),
     }?;
     // Told as a fault, so that the gateway need not read it all to find out.
     if answer.bytes.len() as u64 > request.max_output {
         return Err(Fault::Limit);
     }
     Ok(answer)
+}
+
+/// The steps that read documents.
+fn parse(request: &Request, document: &[u8]) -> Result<Answer, Fault> {
+    match request.step.as_str() {
+        "detect" => detect::answer(request, document),
+        "metadata" => metadata::answer(request, document),
+        "scrub" => scrub::answer(request, document),
+        "text" => text::answer(request, document),
+        _ => Err(Fault::Unsupported),
+    }
+}
+
+/// What a document step makes of a document, here and now: to tell what the jail costs, and to
+/// try parsers by the ten thousand. Never for a document of somebody else's.
+///
+/// # Errors
+/// The refusal a worker would have sent.
+pub fn unjailed(
+    step: &str,
+    options: &[(&str, &str)],
+    document: &[u8],
+) -> Result<Vec<u8>, ProcessError> {
+    let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let request =
+        Request { step: step.to_owned(), options: options.collect(), ..Request::default() };
+    let answer = parse(&request, document).map_err(|fault| ProcessError::refused(fault.slug()))?;
+    Ok(answer.bytes)
 }
 
 /// Reads to the pipe's end; an error if there are more than `most` bytes.

@@ -21,6 +21,7 @@ mod config;
 mod connect;
 mod crash;
 mod deliver;
+mod documents;
 mod drain;
 mod events;
 mod exec;

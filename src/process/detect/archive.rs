@@ -1,7 +1,8 @@
 //! Containers that many formats share: zip archives by their members, OLE files by their streams.
 
-use std::io::{Cursor, Read};
+use std::io::Read;
 
+use super::super::package;
 use super::{Format, format};
 
 /// The member names looked at; formats name themselves early.
@@ -9,9 +10,16 @@ const MEMBERS: usize = 4096;
 
 const OPEN_DOCUMENT: &str = "application/vnd.oasis.opendocument.";
 
-/// What a zip archive is.
-pub(super) fn zip(document: &[u8], whole: bool) -> Format {
-    let archive = whole.then(|| zip::ZipArchive::new(Cursor::new(document)).ok()).flatten();
+/// The beginnings of a zip (APPNOTE, 4.3.7, 4.3.16, 8.5.3, 8.5.4): a member, the end of an empty
+/// one, and the marks of one that is or was meant to be cut into several files.
+const BEGINNINGS: [&[u8]; 4] = [b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04"];
+
+/// What a zip archive is; `None` if it is none.
+pub(super) fn zip(document: &[u8], whole: bool) -> Option<Format> {
+    if !BEGINNINGS.iter().any(|mark| document.starts_with(mark)) {
+        return None;
+    }
+    let archive = whole.then(|| package::archive(document).ok()).flatten();
     let (names, mimetype) = match archive {
         Some(mut archive) => {
             let names = archive.file_names_raw().take(MEMBERS).map(<[u8]>::to_vec).collect();
@@ -24,7 +32,25 @@ pub(super) fn zip(document: &[u8], whole: bool) -> Format {
         }
         None => first_members(document),
     };
-    open_document(&mimetype).or_else(|| office(&names)).unwrap_or(format("application/zip", "zip"))
+    let known = open_document(&mimetype).or_else(|| office(&names));
+    Some(known.unwrap_or(format("application/zip", "zip")))
+}
+
+/// Whether a zip's directory ends where the document does, whatever it begins with.
+pub(super) fn ends_as_zip(document: &[u8]) -> bool {
+    let last = document.len().saturating_sub(22 + usize::from(u16::MAX));
+    let tail = &document[last..];
+    let Some(end) = memchr::memmem::rfind(tail, b"PK\x05\x06").and_then(|at| tail.get(at..)) else {
+        return false;
+    };
+    let Some(record) = end.first_chunk::<22>() else { return false };
+    let comment = usize::from(u16::from_le_bytes([record[20], record[21]]));
+    let size = u32::from_le_bytes([record[12], record[13], record[14], record[15]]);
+    let directory = usize::try_from(size).ok().and_then(|size| {
+        let begin = (document.len() - end.len()).checked_sub(size)?;
+        document.get(begin..)
+    });
+    end.len() == 22 + comment && directory.is_some_and(|at| at.starts_with(b"PK\x01\x02"))
 }
 
 /// OpenDocument and EPUB say what they are in a member called `mimetype`.
@@ -153,7 +179,7 @@ pub(in crate::process) const ENCRYPTED_OFFICE: Format =
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Cursor, Write};
 
     use super::*;
 
@@ -180,9 +206,9 @@ mod tests {
         ];
         for (members, extension) in cases {
             let bytes = archive(members);
-            assert_eq!(zip(&bytes, true).extension, *extension);
-            assert_eq!(zip(&bytes[..bytes.len() - 22], true).extension, *extension);
-            assert_eq!(zip(&bytes, false).extension, *extension);
+            assert_eq!(zip(&bytes, true).unwrap().extension, *extension);
+            assert_eq!(zip(&bytes[..bytes.len() - 22], true).unwrap().extension, *extension);
+            assert_eq!(zip(&bytes, false).unwrap().extension, *extension);
         }
     }
 
@@ -190,6 +216,6 @@ mod tests {
     fn a_header_of_nonsense_is_still_a_zip() {
         let mut bytes = b"PK\x03\x04".to_vec();
         bytes.extend([0xff; 40]);
-        assert_eq!(zip(&bytes, true).extension, "zip");
+        assert_eq!(zip(&bytes, true).unwrap().extension, "zip");
     }
 }

@@ -61,7 +61,13 @@ pub(super) fn text(beginning: &str, document: &[u8]) -> Format {
         return format("text/vcard", "vcf");
     }
     if is_mail(text) {
-        return format("message/rfc822", "eml");
+        let is_news = text.lines().take_while(|line| !line.is_empty()).take(200);
+        let is_news = is_news.into_iter().any(|line| line.starts_with("Newsgroups:"));
+        return if is_news {
+            format("message/news", "txt")
+        } else {
+            format("message/rfc822", "eml")
+        };
     }
     if is_table(text, b',') || is_table(text, b';') {
         return format("text/csv", "csv");

@@ -1,27 +1,30 @@
-//! The text of a Word document (ECMA-376): its body's paragraphs, lists and tables.
+//! The text of a Word document (ECMA-376): headers, the body's paragraphs, lists, tables and text
+//! boxes, footers, then the notes and comments that the body refers to.
 
-use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::BytesStart;
 
 use super::super::frame::Fault;
-use super::package::Package;
+use super::super::package::Package;
+use super::ooxml::{Relations, main_part};
 use super::writer::{Gap, Writer};
+use super::xml::{Visitor, attribute, walk};
 
 mod styles;
 use styles::{Numbering, Styles};
 
-/// Elements nested deeper than this are refused; Word itself stays below 100.
-const MAX_DEPTH: usize = 512;
-
 pub(super) fn text(document: &[u8], markdown: bool) -> Result<String, Fault> {
     let mut package = Package::open(document)?;
-    let styles = package.read("word/styles.xml")?;
-    let numbering = package.read("word/numbering.xml")?;
-    let body = match package.read("word/document.xml")? {
+    let main = main_part(&mut package, "word/document.xml")?;
+    let body = match package.read(&main)? {
         Some(body) => body,
-        // Some writers number the part.
-        None => package.read("word/document2.xml")?.ok_or(Fault::Damaged)?,
+        None => package.read("word/document.xml")?.ok_or(Fault::Damaged)?,
     };
+    let relations = Relations::of(&mut package, &main)?;
+    let mut part = |kind: &str| match relations.of_kind(kind).next() {
+        Some(name) => package.read(name),
+        None => Ok(None),
+    };
+    let (styles, numbering) = (part("styles")?, part("numbering")?);
     let mut reading = Reading {
         writer: Writer::new(markdown),
         styles: styles.as_deref().map(Styles::read).transpose()?.unwrap_or_default(),
@@ -31,65 +34,19 @@ pub(super) fn text(document: &[u8], markdown: bool) -> Result<String, Fault> {
         skipped: 0,
         depth: 0,
     };
-    walk(&body, &mut reading)?;
-    Ok(reading.writer.finish())
-}
-
-/// What is done with the elements of a part.
-pub(super) trait Visitor {
-    fn enter(&mut self, name: &str, element: &BytesStart);
-    fn leave(&mut self, name: &str);
-    fn text(&mut self, text: &str);
-}
-
-/// Reads a part from its first to its last element, which need not nest shallowly but must nest.
-pub(super) fn walk(xml: &str, visitor: &mut impl Visitor) -> Result<(), Fault> {
-    let mut reader = Reader::from_str(xml);
-    let mut depth = 0;
-    loop {
-        match reader.read_event().map_err(|_| Fault::Damaged)? {
-            Event::Start(element) => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return Err(Fault::Complex);
-                }
-                visitor.enter(element.local_name().into_inner(), &element);
+    for kind in ["header", "", "footer", "footnotes", "endnotes", "comments"] {
+        if kind.is_empty() {
+            walk(&body, &mut reading)?;
+            continue;
+        }
+        for name in relations.of_kind(kind) {
+            if let Some(xml) = package.read(name)? {
+                walk(&xml, &mut reading)?;
+                reading.writer.end_block(Gap::Blank);
             }
-            Event::Empty(element) => {
-                visitor.enter(element.local_name().into_inner(), &element);
-                visitor.leave(element.local_name().into_inner());
-            }
-            Event::End(element) => {
-                depth -= 1;
-                visitor.leave(element.local_name().into_inner());
-            }
-            Event::Text(text) => visitor.text(&text.xml10_content()),
-            Event::CData(text) => visitor.text(&text.xml10_content()),
-            Event::GeneralRef(entity) => {
-                let character = entity.resolve_char_ref().map_err(|_| Fault::Damaged)?;
-                match (character, &*entity.xml10_content()) {
-                    (Some(character), _) => visitor.text(character.encode_utf8(&mut [0; 4])),
-                    (None, "amp") => visitor.text("&"),
-                    (None, "lt") => visitor.text("<"),
-                    (None, "gt") => visitor.text(">"),
-                    (None, "quot") => visitor.text("\""),
-                    (None, "apos") => visitor.text("'"),
-                    // Entities of a document's own are never expanded: that is how bombs are made.
-                    (None, _) => {}
-                }
-            }
-            Event::Eof if depth > 0 => return Err(Fault::Damaged),
-            Event::Eof => return Ok(()),
-            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
         }
     }
-}
-
-/// The value of an attribute, by its local name.
-pub(super) fn attribute(element: &BytesStart, name: &str) -> Option<String> {
-    let mut attributes = element.attributes().filter_map(Result::ok);
-    let found = attributes.find(|attribute| attribute.key.local_name().into_inner() == name)?;
-    Some(found.value.into_owned())
+    Ok(reading.writer.finish())
 }
 
 /// What a paragraph's properties say of it.
@@ -101,6 +58,8 @@ struct Paragraph {
     level: usize,
     /// Its first text has been written, after the mark that the properties ask for.
     begun: bool,
+    /// The next one goes on in the line that was begun.
+    follows: bool,
 }
 
 struct Reading {
@@ -136,6 +95,44 @@ impl Reading {
         self.begin();
         self.writer.exact(text);
     }
+
+    /// The mark of a note, where it is referred to and before its text.
+    fn note(&mut self, kind: &str, element: &BytesStart) {
+        if let Some(id) = attribute(element, "id") {
+            let id: String = id.chars().filter(char::is_ascii_digit).collect();
+            self.begin();
+            self.writer.raw(&format!("[{kind}{id}]"));
+        }
+    }
+
+    /// The beginning of a note, or of a comment.
+    fn begin_note(&mut self, name: &str, element: &BytesStart) {
+        // The lines above the notes are notes themselves, of a type.
+        if attribute(element, "type").is_some_and(|kind| kind != "normal") {
+            self.skipped = self.depth;
+            return;
+        }
+        self.writer.gap(Gap::Blank);
+        if name == "comment" {
+            if let Some(author) = attribute(element, "author") {
+                self.writer.exact(&author);
+                self.writer.exact(": ");
+            }
+        } else {
+            self.note(if name == "endnote" { "e" } else { "" }, element);
+            self.writer.exact(" ");
+        }
+        self.paragraph = Paragraph { follows: true, ..Paragraph::default() };
+    }
+
+    /// The beginning of a paragraph; the first one of a note stands beside its mark.
+    fn begin_paragraph(&mut self) {
+        let follows = self.paragraph.follows;
+        self.paragraph = Paragraph::default();
+        if !follows {
+            self.writer.gap(Gap::Line);
+        }
+    }
 }
 
 impl Visitor for Reading {
@@ -148,10 +145,7 @@ impl Visitor for Reading {
         match name {
             // The older rendering of what `Choice` holds already; and text moved elsewhere.
             "Fallback" | "moveFrom" => self.skipped = self.depth,
-            "p" => {
-                self.paragraph = Paragraph::default();
-                self.writer.gap(Gap::Line);
-            }
+            "p" => self.begin_paragraph(),
             "pStyle" => self.paragraph.style = value(),
             "outlineLvl" => {
                 let level = value().and_then(|level| level.parse().ok());
@@ -162,6 +156,13 @@ impl Visitor for Reading {
                 self.paragraph.level = value().and_then(|level| level.parse().ok()).unwrap_or(0);
             }
             "t" => self.in_text = true,
+            "footnote" | "endnote" | "comment" => self.begin_note(name, element),
+            "footnoteReference" => self.note("", element),
+            "endnoteReference" => self.note("e", element),
+            "lastRenderedPageBreak" => self.writer.page_break(),
+            "br" if attribute(element, "type").as_deref() == Some("page") => {
+                self.writer.page_break();
+            }
             // `w:tab` is also the definition of a tab stop, inside of `w:tabs`, which is skipped.
             "tabs" => self.skipped = self.depth,
             "tab" => self.exact("\t"),
@@ -200,25 +201,18 @@ impl Visitor for Reading {
             self.exact(text);
         }
     }
+
+    fn is_full(&self) -> bool {
+        self.writer.is_full()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Cursor, Write};
-
+    use super::super::tests::package as document;
     use super::*;
 
     const W: &str = "xmlns:w='http://schemas.openxmlformats.org/wordprocessingml/2006/main'";
-
-    fn document(parts: &[(&str, &str)]) -> Vec<u8> {
-        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        for (name, content) in parts {
-            let options = zip::write::SimpleFileOptions::default();
-            writer.start_file(*name, options).unwrap();
-            writer.write_all(content.as_bytes()).unwrap();
-        }
-        writer.finish().unwrap().into_inner()
-    }
 
     fn body(content: &str) -> Vec<u8> {
         let xml = format!("<w:document {W}><w:body>{content}</w:body></w:document>");
@@ -253,8 +247,12 @@ mod tests {
             cell("x"),
             cell("y")
         );
+        let relations = "<Relationships><Relationship Id='a' Type='http://x/styles' \
+            Target='styles.xml'/><Relationship Id='b' Type='http://x/numbering' \
+            Target='numbering.xml'/></Relationships>";
         let parts = [
             ("word/document.xml", main.as_str()),
+            ("word/_rels/document.xml.rels", relations),
             ("word/styles.xml", &styles),
             ("word/numbering.xml", &numbering),
         ];
@@ -263,6 +261,46 @@ mod tests {
         let markdown = text(&document(&parts), true).unwrap();
         assert!(markdown.starts_with("## Title\n\n"), "{markdown}");
         assert!(markdown.ends_with("| x | y |\n| --- | --- |\n"), "{markdown}");
+    }
+
+    #[test]
+    fn headers_notes_comments_boxes_and_pages_are_read() {
+        let relation = |kind: &str| {
+            format!("<Relationship Id='{kind}' Type='http://x/{kind}' Target='{kind}.xml'/>")
+        };
+        let relations = ["header", "footnotes", "comments"].map(relation).concat();
+        let relations = format!("<Relationships>{relations}</Relationships>");
+        let run = |text: &str| format!("<w:r><w:t>{text}</w:t></w:r>");
+        let main = format!(
+            "<w:document {W}><w:body><w:p>{}<w:r><w:footnoteReference w:id='2'/></w:r>\
+            <w:r><w:br w:type='page'/></w:r></w:p><w:p><w:r><w:lastRenderedPageBreak/>\
+            <w:t>second</w:t><mc:AlternateContent><mc:Choice><w:txbxContent><w:p>{}</w:p>\
+            </w:txbxContent></mc:Choice><mc:Fallback><w:p>{}</w:p></mc:Fallback>\
+            </mc:AlternateContent></w:r></w:p></w:body></w:document>",
+            run("first"),
+            run("boxed"),
+            run("again")
+        );
+        let header = format!("<w:hdr {W}><w:p>{}</w:p></w:hdr>", run("top"));
+        let notes = format!(
+            "<w:footnotes {W}><w:footnote w:type='separator' w:id='0'><w:p>{}</w:p></w:footnote>\
+            <w:footnote w:id='2'><w:p>{}</w:p></w:footnote></w:footnotes>",
+            run("line"),
+            run("noted")
+        );
+        let comments = format!(
+            "<w:comments {W}><w:comment w:author='Ann'><w:p>{}</w:p></w:comment></w:comments>",
+            run("why?")
+        );
+        let document = document(&[
+            ("word/document.xml", &main),
+            ("word/_rels/document.xml.rels", &relations),
+            ("word/header.xml", &header),
+            ("word/footnotes.xml", &notes),
+            ("word/comments.xml", &comments),
+        ]);
+        let expected = "top\n\nfirst[2]\n\u{c}second\nboxed\n\n[2] noted\n\nAnn: why?\n";
+        assert_eq!(text(&document, false).unwrap(), expected);
     }
 
     #[test]

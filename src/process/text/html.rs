@@ -19,6 +19,11 @@ const SLICE: usize = 16 << 10;
 const PRESCAN: usize = 1024;
 
 pub(super) fn text(document: &[u8], markdown: bool) -> Result<String, Fault> {
+    Ok(write(document, Writer::new(markdown))?.finish())
+}
+
+/// Writes a page to the end of a text.
+pub(super) fn write(document: &[u8], writer: Writer) -> Result<Writer, Fault> {
     let html = decode(document);
     // Without scripting, the content of `noscript` is parsed like any other.
     let tree_builder = TreeBuilderOpts { scripting_enabled: false, ..TreeBuilderOpts::default() };
@@ -39,7 +44,7 @@ pub(super) fn text(document: &[u8], markdown: bool) -> Result<String, Fault> {
     if overgrown.get() {
         return Err(Fault::Complex);
     }
-    Ok(render(&tree, markdown))
+    Ok(render(&tree, writer))
 }
 
 /// Decodes by byte order mark, by the page's own word, or by likelihood.
@@ -71,16 +76,15 @@ struct Walk<'t> {
     preformatted: usize,
 }
 
-fn render(tree: &Tree, markdown: bool) -> String {
-    let (lists, writer) = (Vec::new(), Writer::new(markdown));
-    let mut walk = Walk { tree, writer, lists, preformatted: 0 };
+fn render(tree: &Tree, writer: Writer) -> Writer {
+    let mut walk = Walk { tree, writer, lists: Vec::new(), preformatted: 0 };
     // By hand instead of by recursion: the tree is as deep as its author liked.
     let mut at = tree.first_child(Tree::ROOT);
     while let Some(node) = at {
         let down = walk.enter(node).then(|| tree.first_child(node)).flatten();
         at = down.or_else(|| walk.climb(node));
     }
-    walk.writer.finish()
+    walk.writer
 }
 
 impl Walk<'_> {

@@ -30,6 +30,12 @@ struct Table {
 /// List items are indented no deeper than this, whatever the document nests.
 const MAX_INDENT: usize = 16;
 
+/// Bytes of text after which a document is not read on: what a worker may answer with.
+pub(super) const MAX_TEXT: usize = 64 << 20;
+
+/// Stands between pages, slides and sheets.
+const PAGE: char = '\u{c}';
+
 impl Writer {
     pub(super) fn new(markdown: bool) -> Self {
         let (out, tables) = (String::new(), Vec::new());
@@ -46,6 +52,33 @@ impl Writer {
             self.gap = self.gap.max(gap);
             self.space = false;
         }
+    }
+
+    /// The next text begins a slide, sheet or chapter, whether or not the last one had any.
+    pub(super) fn page(&mut self) {
+        if self.tables.is_empty() {
+            self.out.truncate(self.out.trim_end_matches([' ', '\n', '\t']).len());
+            if !self.out.is_empty() && !self.out.ends_with(PAGE) {
+                self.out.push('\n');
+            }
+            self.out.push(PAGE);
+            (self.gap, self.mark, self.space) = (Gap::None, None, false);
+        }
+    }
+
+    /// The next text begins a page, unless there was none on this one. In a table, which may be as
+    /// long as a page, nothing happens.
+    pub(super) fn page_break(&mut self) {
+        if self.tables.is_empty() && !self.out.is_empty() && !self.out.ends_with(PAGE) {
+            let mark = self.mark.take();
+            self.page();
+            self.mark = mark;
+        }
+    }
+
+    /// Whether there is more text than anybody may be answered with.
+    pub(super) fn is_full(&self) -> bool {
+        self.out.len() > MAX_TEXT
     }
 
     /// The next text is a heading.
@@ -77,7 +110,7 @@ impl Writer {
                 self.space = true;
             } else {
                 self.open();
-                let at_start = self.out.is_empty() || self.out.ends_with(['\n', ' ', '\t']);
+                let at_start = self.out.is_empty() || self.out.ends_with(['\n', ' ', '\t', PAGE]);
                 if std::mem::take(&mut self.space) && !at_start {
                     self.out.push(' ');
                 }
@@ -98,7 +131,8 @@ impl Writer {
     pub(super) fn raw(&mut self, text: &str) {
         if !text.is_empty() {
             self.open();
-            if std::mem::take(&mut self.space) && !self.out.ends_with(['\n', ' ', '\t', '[']) {
+            if std::mem::take(&mut self.space) && !self.out.ends_with(['\n', ' ', '\t', '[', PAGE])
+            {
                 self.out.push(' ');
             }
             self.out.push_str(text);
@@ -186,8 +220,8 @@ impl Writer {
             self.end_cell();
             self.end_table();
         }
-        self.out.truncate(self.out.trim_end().len());
-        if !self.out.is_empty() {
+        self.out.truncate(self.out.trim_end_matches([' ', '\n', '\t']).len());
+        if !self.out.is_empty() && !self.out.ends_with(PAGE) {
             self.out.push('\n');
         }
         self.out
@@ -197,7 +231,9 @@ impl Writer {
         let gap = std::mem::replace(&mut self.gap, Gap::None);
         if gap != Gap::None && !self.out.is_empty() {
             self.out.truncate(self.out.trim_end_matches([' ', '\n', '\t']).len());
-            self.out.push_str(if gap == Gap::Line { "\n" } else { "\n\n" });
+            if !self.out.ends_with(PAGE) {
+                self.out.push_str(if gap == Gap::Line { "\n" } else { "\n\n" });
+            }
         }
         if let Some(mark) = self.mark.take() {
             self.out.push_str(&mark);
@@ -207,10 +243,8 @@ impl Writer {
 
     fn push(&mut self, c: char) {
         if self.markdown {
-            let at_line_start = self.out.is_empty() || self.out.ends_with('\n');
-            if matches!(c, '\\' | '`' | '*' | '_' | '[' | ']' | '<')
-                || (at_line_start && matches!(c, '#' | '>' | '+' | '-' | '='))
-            {
+            let at_line_start = self.out.is_empty() || self.out.ends_with(['\n', PAGE]);
+            if is_special(c) || (at_line_start && matches!(c, '#' | '>' | '+' | '-' | '=')) {
                 self.out.push('\\');
             }
         }
@@ -219,6 +253,11 @@ impl Writer {
             self.out.push(c);
         }
     }
+}
+
+/// Whether Markdown reads something into a character wherever it stands.
+pub(super) const fn is_special(c: char) -> bool {
+    matches!(c, '\\' | '`' | '*' | '_' | '[' | ']' | '<')
 }
 
 /// Drops the columns in which no row has anything; returns how many are left.
@@ -273,6 +312,20 @@ mod tests {
         let expected = "## A title\n\none \\*two\\* three\n- x\n  7. y\n\n\
             | a | b\\|c |\n| --- | --- |\n| 1 | 2 |\n\nend\n";
         assert_eq!(sample(true), expected);
+    }
+
+    #[test]
+    fn pages_are_parted_by_form_feeds_and_a_break_on_an_empty_one_is_none() {
+        let mut writer = Writer::new(false);
+        writer.page_break();
+        writer.flowing("one");
+        writer.page_break();
+        writer.page_break();
+        writer.gap(Gap::Blank);
+        writer.flowing("two");
+        writer.page();
+        writer.page();
+        assert_eq!(writer.finish(), "one\n\u{c}two\n\u{c}\u{c}");
     }
 
     #[test]

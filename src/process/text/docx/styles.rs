@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use quick_xml::events::BytesStart;
 
 use super::super::super::frame::Fault;
-use super::{Visitor, attribute, walk};
+use super::super::xml::{Visitor, attribute, walk};
 
 /// A paragraph style, as far as text goes.
 #[derive(Clone, Debug, Default)]
@@ -80,8 +80,6 @@ impl Visitor for Styles {
             self.known.insert(id, style);
         }
     }
-
-    fn text(&mut self, _text: &str) {}
 }
 
 /// Which lists are numbered, and how far they have counted.
@@ -154,6 +152,4 @@ impl Visitor for Numbering {
             _ => {}
         }
     }
-
-    fn text(&mut self, _text: &str) {}
 }
