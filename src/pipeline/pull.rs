@@ -196,6 +196,11 @@ impl Watch {
     }
 }
 
+/// Whether an item of a folder is passed over: it is gone, or was never a file.
+const fn has_no_bytes(error: PipelineError) -> bool {
+    matches!(error, PipelineError::Provider(ProviderError::Refused | ProviderError::NotFound))
+}
+
 impl Fetcher<'_> {
     /// Every file that an item leads to, at most `room`: itself, or those in and below a folder.
     pub async fn fetch(&self, pull: &Pull, room: usize) -> Result<Vec<Sealed>, PipelineError> {
@@ -223,9 +228,8 @@ impl Fetcher<'_> {
             match self.pin(storage, &item).await {
                 Ok(Found::File(pinned)) => sealed.push(self.one(storage, &pinned).await?),
                 // A form, a map, a shortcut that leads nowhere or round: nothing with bytes.
-                Ok(Found::Folder(_))
-                | Err(PipelineError::Provider(ProviderError::Refused | ProviderError::NotFound)) => {
-                }
+                Ok(Found::Folder(_)) => {}
+                Err(error) if has_no_bytes(error) => {}
                 Err(error) => return Err(error),
             }
         }

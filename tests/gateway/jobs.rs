@@ -175,11 +175,11 @@ fn what_cannot_be_ordered_is_refused_with_its_reason() {
         (with("ttl", json!("24h")), 422, "bad-ttl"),
         (with("region", json!("nowhere")), 422, "region-unavailable"),
         (with("region", json!("us-test-2")), 403, "not-permitted-by-policy"),
-        (with("deliver", json!({ "connection": "conn_x" })), 403, "not-permitted-by-policy"),
+        (with("deliver", json!({ "connection": "conn_x" })), 404, "not-found"),
         (
             json!({ "source": { "connection": "conn_x", "item": "1" }, "steps": [] }),
-            403,
-            "not-permitted-by-policy",
+            404,
+            "not-found",
         ),
         (
             with("webhook", json!({ "url": "https://hooks.example/" })),

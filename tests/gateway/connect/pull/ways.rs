@@ -115,6 +115,12 @@ fn way_05_a_server_that_ignores_or_mistakes_a_range_does_not_corrupt() {
         Trick::Ignores("range"),
         Trick::Alters(|reply| reply.set("Content-Range", "bytes 5-899999/900000")),
         Trick::Alters(|reply| reply.set("Content-Range", "bytes 300000-899999/900001")),
+        // Another range, of the right length, and it says so.
+        Trick::Alters(|reply| {
+            reply.body.insert(0, 7);
+            reply.body.pop();
+            reply.set("Content-Range", "bytes 299999-899998/900000");
+        }),
         Trick::Alters(|reply| reply.set("Content-Range", "chunks 1-2")),
         Trick::Alters(|reply| reply.headers.retain(|(name, _)| name != "Content-Range")),
     ];
