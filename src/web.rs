@@ -92,6 +92,8 @@ const fn happened(status: u16) -> &'static str {
         416 => "The request asks for a part that the file does not have.",
         421 => "The request reached a gateway that must not hold these bytes.",
         422 => "The request was understood, but what it asks for cannot be done.",
+        423 => "Another request is at work on this, and goes on.",
+        460 => "The bytes are not those that their checksum says.",
         502 => "A service that the gateway depends on did not do its part.",
         504 => "A service that the gateway depends on took too long.",
         429 => "More was asked than is allowed at the moment.",
