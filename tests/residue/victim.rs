@@ -180,8 +180,14 @@ impl Victim {
     /// Waits until the background has done its work.
     async fn cleaned(&self) {
         while self.keys.files_alive() > 0 || self.pipeline.pending_deletes() > 0 {
-            tokio::task::yield_now().await;
+            self.moment().await;
         }
+    }
+
+    /// Others have their turn, and some time: the background pauses by this clock.
+    async fn moment(&self) {
+        self.clock.advance(Duration::from_millis(1));
+        tokio::task::yield_now().await;
     }
 
     async fn obey(&mut self, line: &str) {
@@ -211,7 +217,7 @@ impl Victim {
                 self.cleaned().await;
                 // The bucket's key lies in the same pages, and goes with it.
                 while self.keys.secrets_held() > 0 {
-                    tokio::task::yield_now().await;
+                    self.moment().await;
                 }
             }
             ["drawn"] => {
