@@ -1,5 +1,6 @@
 //! Resumable uploads beside the reference server of tus: creation with 256 MiB on one connection,
-//! and with 64 MiB on each of sixteen, turn by turn on one disk; four parts joined beside one stream.
+//! and with 64 MiB on each of sixteen, turn by turn on one disk; four parts joined beside one
+//! stream.
 //!
 //! Dayfly seals what it is sent, the other stores it. Both and the load share one machine: compare
 //! the columns with each other. Run `benches/resume-beside`, which installs the other server.

@@ -6,8 +6,8 @@ use super::super::{Pipeline, PipelineError};
 
 /// Segments of one level that are gathered together.
 const TOGETHER: usize = 64;
-/// A segment shorter than this is of that level, bytes. What is gathered of one level is of a higher
-/// one, so that a byte is sealed anew once a level; what is of none is left as it is.
+/// A segment shorter than this is of that level, bytes. What is gathered of one level is of a
+/// higher one, so that a byte is sealed anew once a level; what is of none is left as it is.
 const LEVELS: [u64; 4] = [64, 4 << 10, 64 << 10, 1 << 20];
 
 /// From which segment on a list is to be gathered, if it is.
