@@ -37,6 +37,7 @@ mod consent;
 mod content;
 mod cors;
 mod describe;
+mod digests;
 mod disposition;
 mod events;
 mod files;

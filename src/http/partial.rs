@@ -41,14 +41,7 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let headers = request.headers();
-    if wish.boundary.is_some() {
-        let detail = "A resumable upload is one file: its body is the file.";
-        return Err(Problem::because(Slug::BadRequest, detail));
-    }
-    if headers.contains_key("idempotency-key") {
-        // What makes it safe to go on is the upload's own address.
-        return Err(Slug::IdempotencyUnsupported.into());
-    }
+    is_one_file(&wish, headers)?;
     let last = fields::complete(headers).ok_or(Slug::BadRequest)?;
     let bytes = known_length(&request);
     let length = length(headers, last, bytes)?;
@@ -106,6 +99,19 @@ pub(super) async fn create(
         arriving::tell_of_upload(gate, headers, &upload).await?;
     }
     Ok(response)
+}
+
+/// Refuses what else an upload may be, and a resumable one is not.
+fn is_one_file(wish: &Wish, headers: &HeaderMap) -> Result<(), Problem> {
+    if wish.boundary.is_some() {
+        let detail = "A resumable upload is one file: its body is the file.";
+        return Err(Problem::because(Slug::BadRequest, detail));
+    }
+    if headers.contains_key("idempotency-key") {
+        // What makes it safe to go on is the upload's own address.
+        return Err(Slug::IdempotencyUnsupported.into());
+    }
+    Ok(())
 }
 
 /// Bytes of a request's body, where they are known before it is read.

@@ -26,8 +26,8 @@ pub(super) const PROMISE: HeaderName = HeaderName::from_static("dayfly-promise")
 /// What was accepted, and that its keys were destroyed.
 ///
 /// With `Accept: text/plain` it comes as a signed note (C2SP signed-note), which `dayfly verify`
-/// reads. As on an upload, `Dayfly-Promise` is a signed promise that a live file's acceptance will be
-/// in the log: leaf, blind, place and path to a root, by when, and who signed that root.
+/// reads. As on an upload, `Dayfly-Promise` is a signed promise that a live file's acceptance will
+/// be in the log: leaf, blind, place and path to a root, by when, and who signed that root.
 #[utoipa::path(
     get,
     path = "/v1/receipts/{id}",

@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 use super::body::{declared, incoming};
 use super::caller::{Caller, Need};
-use super::content::{digest_header, insert, joined};
+use super::content::{digest_header, insert};
+use super::digests::{digester, wanted};
 use super::files::view;
 use super::guard::{json, stopping};
 use super::query::{Query, downloads, ttl};
@@ -16,7 +17,7 @@ use super::replay::{self, Attempt};
 use super::segment::Segment;
 use super::{Gate, Problem, disposition, partial, receipts};
 use crate::clock::within;
-use crate::intake::{Algorithm, Digester, Expected, Parts, boundary, clean, declared_type};
+use crate::intake::{Digester, Parts, boundary, clean, declared_type};
 use crate::job::JobId;
 use crate::pipeline::{Order, PipelineError, Sealed, Upload};
 use crate::policy::{Ask, Terms};
@@ -219,41 +220,6 @@ pub(super) fn elsewhere(refusal: crate::policy::Refusal, request: &Request) -> P
         Some(place) => problem.with(header::LOCATION, place),
         None => problem,
     }
-}
-
-/// What is to be hashed, as the request and the tenant's policy ask.
-fn digester(caller: &Caller, headers: &HeaderMap, multipart: bool) -> Result<Digester, Problem> {
-    let mut digester = Digester::default();
-    let expected = expected(headers)?;
-    if multipart && !expected.is_empty() {
-        let detail = "A multipart body has no one digest: send each file by itself.";
-        return Err(Problem::because(Slug::BadDigest, detail));
-    }
-    digester.expect(expected);
-    for algorithm in wanted(caller, headers) {
-        digester.compute(algorithm);
-    }
-    Ok(digester)
-}
-
-/// The digests the client sent. None is passed over silently: what cannot be read is refused.
-pub(super) fn expected(headers: &HeaderMap) -> Result<Vec<Expected>, Problem> {
-    let mut all = Vec::new();
-    for name in ["content-digest", "repr-digest"] {
-        if let Some(value) = joined(headers, &HeaderName::from_static(name)) {
-            let value = value.map_err(|_| Slug::BadDigest)?;
-            all.extend(Expected::parse(&value).map_err(|_| Slug::BadDigest)?);
-        }
-    }
-    Ok(all)
-}
-
-/// A wish that cannot be read is no wish (RFC 9530, section 4).
-fn wanted(caller: &Caller, headers: &HeaderMap) -> Vec<Algorithm> {
-    let wish = joined(headers, &HeaderName::from_static("want-repr-digest"));
-    let wish = wish.and_then(Result::ok).and_then(|wish| Algorithm::wanted(&wish));
-    let always = caller.tenant.always_digest.then_some(Algorithm::Sha256);
-    wish.into_iter().chain(always).collect()
 }
 
 /// One file, the whole body.

@@ -90,8 +90,8 @@ impl Evidence {
     }
 
     /// Returns when everything that has happened so far is written down: from here on a kill does
-    /// not lose it. What could not be written stays in memory, and is filed with the next checkpoint
-    /// that succeeds.
+    /// not lose it. What could not be written stays in memory, and is filed with the next
+    /// checkpoint that succeeds.
     pub async fn written(&self) {
         let ticket = self.scribe.last();
         if !self.scribe.is_done(ticket) {
@@ -101,7 +101,8 @@ impl Evidence {
     }
 
     /// Returns when the acceptance of these files is written down. With `promise`, gives the signed
-    /// promise that each one's leaf will be in the log, in one line (`promise`); none without a log.
+    /// promise that each one's leaf will be in the log, in one line (`promise`); none without a
+    /// log.
     ///
     /// # Errors
     /// When it cannot be written; the files must then not be kept.
