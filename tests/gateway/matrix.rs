@@ -1,11 +1,13 @@
 //! Regions: every way in, for every tenant, into every region. Decided as the policy says, and
 //! explained the same; of what is denied nothing is read that did not have to be.
 //!
-//! A way in is a row of [`WAYS`]; a new one belongs there.
+//! A way in is a row of [`WAYS`]; a new one belongs there. What wants a connected account has its
+//! rows in `connect::pull::regions`.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 
+use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, HERE, Multipart, Setup, TestGateway, key_of};
@@ -28,6 +30,7 @@ struct Sent {
     body: Vec<u8>,
     /// Another credential than the tenant's key.
     key: Option<String>,
+    more: Vec<(&'static str, String)>,
 }
 
 /// One way for bytes, or for work on them, to come in.
@@ -75,6 +78,8 @@ const WAYS: &[Way] = &[
         sent: |_, _, region| form("/v1/process/text", region),
         ..CONTENT
     },
+    Way { name: "tus", sent: |_, _, region| tus(region), ..CONTENT },
+    Way { name: "resumable", sent: |_, _, region| resumable(region), ..CONTENT },
     Way { name: "by grant", sent: by_grant, ..CONTENT },
     Way { name: "grant", sent: grant, ..ORDER },
     Way {
@@ -111,13 +116,30 @@ fn asking(path: &str, region: Option<&str>) -> String {
 #[expect(clippy::unnecessary_wraps, reason = "some ways are not open to everybody")]
 fn bytes(method: &'static str, path: &str, region: Option<&str>) -> Option<Sent> {
     let path = asking(path, region);
-    Some(Sent { method, path, kind: None, body: TEXT.to_vec(), key: None })
+    Some(Sent { method, path, kind: None, body: TEXT.to_vec(), key: None, more: Vec::new() })
 }
 
 fn form(path: &str, region: Option<&str>) -> Option<Sent> {
     let sent = bytes("POST", path, region)?;
     let body = Multipart::new().file("a.txt", TEXT).finish();
     Some(Sent { kind: Some(Multipart::CONTENT_TYPE), body, ..sent })
+}
+
+/// Creation with upload (tus 1.0.0); the region stands in the metadata.
+fn tus(region: Option<&str>) -> Option<Sent> {
+    let sent = bytes("POST", "/v1/tus", None)?;
+    let mut more =
+        vec![("Tus-Resumable", "1.0.0".to_owned()), ("Upload-Length", TEXT.len().to_string())];
+    if let Some(region) = region {
+        more.push(("Upload-Metadata", format!("region {}", BASE64.encode(region.as_bytes()))));
+    }
+    Some(Sent { kind: Some("application/offset+octet-stream"), more, ..sent })
+}
+
+/// The IETF protocol, with all bytes in the first request.
+fn resumable(region: Option<&str>) -> Option<Sent> {
+    let more = vec![("Upload-Complete", "?1".to_owned())];
+    Some(Sent { more, ..bytes("POST", "/v1/files", region)? })
 }
 
 fn by_grant(scene: &Scene, tenant: &'static str, region: Option<&str>) -> Option<Sent> {
@@ -128,7 +150,8 @@ fn by_grant(scene: &Scene, tenant: &'static str, region: Option<&str>) -> Option
 #[expect(clippy::unnecessary_wraps, reason = "some ways are not open to everybody")]
 fn order(path: &str, order: &Value) -> Option<Sent> {
     let (path, body) = (path.to_owned(), order.to_string().into_bytes());
-    Some(Sent { method: "POST", path, kind: Some("application/json"), body, key: None })
+    let kind = Some("application/json");
+    Some(Sent { method: "POST", path, kind, body, key: None, more: Vec::new() })
 }
 
 fn grant(_: &Scene, _: &'static str, region: Option<&str>) -> Option<Sent> {
@@ -206,6 +229,9 @@ fn ask(scene: &Scene, way: &Way, tenant: &'static str, sent: &Sent) -> Answer {
     let mut ask = client.ask(sent.method, &sent.path).header("Expect", "100-continue");
     if let Some(kind) = sent.kind {
         ask = ask.header("Content-Type", kind);
+    }
+    for (name, value) in &sent.more {
+        ask = ask.header(name, value);
     }
     let mut wire = ask.begin(Some(sent.body.len() as u64));
     let head = wire.head();

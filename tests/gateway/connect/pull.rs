@@ -1,6 +1,7 @@
 //! Items of a connection become files: the right bytes, or the right problem.
 
 mod back;
+mod regions;
 mod ways;
 
 use serde_json::{Value, json};
