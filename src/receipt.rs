@@ -1,8 +1,9 @@
 //! Evidence: what was accepted, and the statement that its keys were destroyed.
 //!
 //! A receipt holds no name, size, type, digest or address. Its final form demands a
-//! [`KeysDestroyed`], or a [`KeysLost`] after a crash. It is signed by a key of this run alone,
-//! which the log key vouches for, and its blinded hash stands in a log that anybody can check.
+//! [`KeysDestroyed`](crate::keyring::KeysDestroyed), or a [`KeysLost`] after a crash. It is signed
+//! by a key of this run alone, which the log key vouches for, and its blinded hash stands in a log
+//! that anybody can check.
 //!
 //! What is acknowledged is written: a row is in the journal before its upload, its deletion or its
 //! hand-over is answered, so a kill loses none of them. Requests that come together are written,
