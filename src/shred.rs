@@ -4,7 +4,7 @@
 //! Destroying the keys is the deletion, and takes microseconds. Releasing the bytes is hygiene: it
 //! follows in the background, and a store that fails is asked again until it succeeds.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub struct Shredder {
     order: Arc<Mutex<()>>,
     leftovers: mpsc::UnboundedSender<Leftover>,
     pending: Arc<AtomicU64>,
+    /// Nobody is served any more: the cleaner need not leave the cores to requests.
+    alone: Arc<AtomicBool>,
 }
 
 /// A blob that nothing opens any more.
@@ -70,6 +72,7 @@ struct Broom {
     vault: Arc<Vault>,
     evidence: Arc<Evidence>,
     pending: Arc<AtomicU64>,
+    alone: Arc<AtomicBool>,
 }
 
 impl Shredder {
@@ -83,12 +86,17 @@ impl Shredder {
         evidence: Arc<Evidence>,
     ) -> (Self, Cleaner) {
         let (leftovers, queue) = mpsc::unbounded_channel();
-        let pending = Arc::new(AtomicU64::new(0));
-        let (evidence_too, clock_too) = (evidence.clone(), clock.clone());
-        let broom =
-            Broom { clock: clock_too, vault, evidence: evidence_too, pending: pending.clone() };
-        let cleaner = Cleaner { broom, leftovers: queue };
-        (Self { clock, keys, table, evidence, order: Arc::default(), leftovers, pending }, cleaner)
+        let (pending, alone) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let broom = Broom {
+            clock: clock.clone(),
+            vault,
+            evidence: evidence.clone(),
+            pending: pending.clone(),
+            alone: alone.clone(),
+        };
+        let order = Arc::default();
+        let shredder = Self { clock, keys, table, evidence, order, leftovers, pending, alone };
+        (shredder, Cleaner { broom, leftovers: queue })
     }
 
     /// Destroys a live file. When this returns, no chunk of it is ever opened again; the receipt is
@@ -159,6 +167,11 @@ impl Shredder {
         self.leave(Leave::Discarded, place, blob);
     }
 
+    /// The gateway ends: what is left is released without pauses.
+    pub fn make_haste(&self) {
+        self.alone.store(true, Ordering::Relaxed);
+    }
+
     /// Blobs without keys that still wait to be released.
     #[must_use]
     pub fn pending(&self) -> u64 {
@@ -197,7 +210,9 @@ impl Cleaner {
                 Some(retry) = under_way.next() => {
                     again.extend(retry);
                     // Hygiene can wait: requests come first.
-                    leisure.rest(broom.pending.load(Ordering::Relaxed)).await;
+                    if !broom.alone.load(Ordering::Relaxed) {
+                        leisure.rest(broom.pending.load(Ordering::Relaxed)).await;
+                    }
                 }
                 next = leftovers.recv(), if under_way.len() < AT_ONCE => match next {
                     Some(leftover) => under_way.push(broom.release(leftover, FIRST_RETRY)),

@@ -161,6 +161,7 @@ impl Pipeline {
 
     /// Destroys every key of this process, and lets none be made: the last act before it exits.
     pub fn forget_all(&self) {
+        self.shredder.make_haste();
         self.close_uploads();
         for keys in self.nursery.close() {
             self.keys.destroy(&keys, Reason::Shutdown);
