@@ -121,10 +121,8 @@ fn left_over(gateway: &TestGateway, planter: &Planter) -> Vec<Found> {
     let markers = planter.markers.borrow();
     let look = || search_memory(gateway.process(), &markers).expect("it runs").0;
     let found = eventually("the end of a search", || {
-        // A search that began in time and took long has seen what was there in time.
-        let late = start.elapsed() > WITHIN;
         let found = look();
-        let over = found.is_empty() || late || !FREED_IS_WIPED;
+        let over = found.is_empty() || start.elapsed() > WITHIN || !FREED_IS_WIPED;
         over.then_some(found)
     });
     if !found.is_empty() {

@@ -62,13 +62,12 @@ fn needles(files: &[Opened], epochs: bool) -> Vec<Needle> {
 fn look(thief: &Thief, needles: &[Needle]) -> Dump {
     let began = SystemClock.now().boot;
     loop {
-        // A dump that was begun in time shows what was there in time.
-        let over = SystemClock.now().boot.since(began) > WITHIN;
         let dump = thief.dump().expect("it was readable before");
         let found = search::find(needles, &dump);
         if found.is_empty() {
             return dump;
         }
+        let over = SystemClock.now().boot.since(began) > WITHIN;
         assert!(
             !over,
             "{} pieces are left: {}",
